@@ -1,0 +1,126 @@
+//! The operations a user feels, on one table of 100,000 rows with three indexes.
+//!
+//! `cargo bench --bench core`; `-- --test` runs each once.
+
+use std::hint::black_box;
+
+use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use fsmdb::{Db, Table};
+use serde::{Deserialize, Serialize};
+
+const ROWS: u64 = 100_000;
+
+#[derive(Clone, Debug, Serialize, Deserialize, Table)]
+#[table(name = "allocations")]
+struct Allocation {
+    #[key]
+    id: u64,
+    #[index(unique)]
+    name: String,
+    #[index]
+    node: u32,
+    #[index]
+    state: u8,
+    payload: String,
+}
+
+/// Spreads consecutive numbers over the whole range, the same in every run.
+fn scatter(n: u64) -> u64 {
+    n.wrapping_mul(0x9E37_79B9_7F4A_7C15)
+}
+
+fn allocation(n: u64) -> Allocation {
+    Allocation {
+        id: scatter(n),
+        name: format!("job-{n}"),
+        node: (n % 1000) as u32,
+        state: (n % 4) as u8,
+        payload: "x".repeat(150),
+    }
+}
+
+fn filled() -> Db {
+    let db = Db::builder().table::<Allocation>().build().expect("the schema is sound");
+    let mut txn = db.write();
+    for n in 0..ROWS {
+        txn.insert(allocation(n)).expect("rows are distinct");
+    }
+    txn.commit();
+    db
+}
+
+fn reads(c: &mut Criterion) {
+    let db = filled();
+    let snap = db.read();
+    let mut n = 0;
+    let mut next = || {
+        n = (n + 7919) % ROWS;
+        n
+    };
+    c.bench_function("snapshot take and drop", |b| b.iter(|| black_box(db.read())));
+    c.bench_function("get by primary key", |b| {
+        b.iter(|| black_box(snap.table::<Allocation>().get(&scatter(next())).unwrap().state));
+    });
+    c.bench_function("get by unique index", |b| {
+        b.iter_batched(
+            || format!("job-{}", next()),
+            |name| {
+                let index = snap.table::<Allocation>().index(Allocation::BY_NAME);
+                black_box(index.get(name.as_str()).unwrap().state)
+            },
+            BatchSize::SmallInput,
+        );
+    });
+    c.bench_function("all 100 rows of one index value", |b| {
+        b.iter(|| {
+            let index = snap.table::<Allocation>().index(Allocation::BY_NODE);
+            black_box(index.get(&7_u32).map(|row| u64::from(row.state)).sum::<u64>())
+        });
+    });
+}
+
+fn writes(c: &mut Criterion) {
+    let db = filled();
+    let mut n = 0;
+    c.bench_function("update of one row in one transaction", |b| {
+        b.iter(|| {
+            n = (n + 7919) % ROWS;
+            let mut txn = db.write();
+            let mut table = txn.table_mut::<Allocation>();
+            table.update(&scatter(n), |row| row.state = (row.state + 1) % 4).expect("it exists");
+            txn.commit()
+        });
+    });
+    c.bench_function("update of 100 rows in one transaction", |b| {
+        b.iter(|| {
+            let mut txn = db.write();
+            for _ in 0..100 {
+                n = (n + 7919) % ROWS;
+                let mut table = txn.table_mut::<Allocation>();
+                table.update(&scatter(n), |row| row.state ^= 1).expect("it exists");
+            }
+            txn.commit()
+        });
+    });
+}
+
+fn files(c: &mut Criterion) {
+    let db = filled();
+    let mut file = Vec::new();
+    db.read().save(&mut file).expect("memory does not fail");
+    let mut group = c.benchmark_group("snapshot file");
+    group.sample_size(10);
+    group.bench_function("save 100,000 rows", |b| {
+        b.iter(|| db.read().save(&mut std::io::sink()).expect("nothing fails"));
+    });
+    group.bench_function("load 100,000 rows with three indexes", |b| {
+        b.iter(|| {
+            let builder = Db::builder().table::<Allocation>();
+            builder.load(file.as_slice()).expect("the file is sound")
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, reads, writes, files);
+criterion_main!(benches);

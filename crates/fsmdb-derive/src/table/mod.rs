@@ -1,0 +1,19 @@
+//! `#[derive(Table)]`: a struct is parsed into a [`parse::Table`], which `expand` writes out.
+//!
+//! `options` reads one `#[index(...)]`, `index` checks it into what kind of index it is, and
+//! `extract` writes the key and the extractor of each kind.
+
+mod expand;
+mod extract;
+mod index;
+mod options;
+mod parse;
+
+use proc_macro2::TokenStream;
+use syn::{DeriveInput, Result};
+
+/// The code that `#[derive(Table)]` adds to `input`.
+pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
+    let table = parse::Table::parse(input)?;
+    Ok(expand::expand(&table))
+}

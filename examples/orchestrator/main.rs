@@ -1,0 +1,202 @@
+//! An orchestrator in one process: nodes, jobs, allocations and events in fsmdb, three replicas,
+//! two schedulers, an agent for each node, real processes, and a leader that is lost on the way.
+//!
+//! ```text
+//! cargo run --release --example orchestrator
+//! cargo run --release --example orchestrator -- --jobs my-jobs.toml --seed 7 -o json
+//! ```
+//!
+//! | file | what it has |
+//! |---|---|
+//! | `model.rs` | the tables and their indexes |
+//! | `command.rs` | the state machine: commands, and what they do to the tables |
+//! | `jobfile.rs` | the job file, with errors that name file, line and field |
+//! | `scheduler.rs` | placement from snapshots, optimistic |
+//! | `agent.rs`, `process.rs` | real processes, claimed through the log |
+//! | `control.rs` | proposals until their outcome is known, ledgers, clock |
+//! | `scenario.rs` | the story: leader lost, replica joins, lost one comes back |
+//! | `audit.rs`, `summary.rs` | what was lost, doubled or different; what is printed |
+//!
+//! Exit code 0: everything was done once and all replicas are byte-identical. 1: something was
+//! lost, doubled, different or did not end as the job file says. 2: the program could not do its
+//! work, for example because of a mistake in the job file.
+
+#![allow(clippy::disallowed_methods)] // A program may read the clock; the library may not.
+#![allow(unreachable_pub)] // A program exports nothing; `pub` says what a file offers the others.
+
+mod agent;
+mod audit;
+mod command;
+mod control;
+mod draw;
+mod jobfile;
+mod model;
+mod process;
+mod scenario;
+mod scheduler;
+mod summary;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use clap::builder::RangedU64ValueParser;
+use clap::{Parser, ValueEnum};
+use fsmdb::raft::Cluster;
+
+use crate::agent::Agent;
+use crate::audit::Findings;
+use crate::command::Orchestrator;
+use crate::control::Control;
+use crate::draw::Draw;
+use crate::jobfile::Workload;
+use crate::process::Guardian;
+use crate::scenario::FOUNDERS;
+use crate::summary::Summary;
+
+/// How many schedulers compete.
+const SCHEDULERS: u64 = 2;
+
+/// The tick of the cluster: a lost leader is replaced after 10 to 19 of them.
+const TICK: Duration = Duration::from_millis(20);
+
+/// Entries between two snapshots of the log, and entries kept behind one. So few that a run of a
+/// few hundred entries compacts its log several times.
+const LOG_ENTRIES: (u64, u64) = (64, 16);
+
+/// How long the cluster tries before a call fails; `control.rs` tries again.
+const CALL_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long after its limit the program ends even if a thread does not come to its end.
+const LAST_CALL: Duration = Duration::from_secs(10);
+
+/// Runs a workload of real processes on a replicated state machine, loses the leader in the
+/// middle, and checks that nothing was lost or done twice.
+#[derive(Debug, Parser)]
+#[command(name = "orchestrator")]
+struct Arguments {
+    /// The job file; the one that ships with the program if absent.
+    #[arg(long, value_name = "FILE")]
+    jobs: Option<PathBuf>,
+    /// Decides ids, ties between nodes and election timeouts.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// The form of the summary on standard output.
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+    /// Seconds after which the program gives up.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = limit_range())]
+    limit: u64,
+}
+
+fn limit_range() -> RangedU64ValueParser {
+    RangedU64ValueParser::new().range(1..=3600)
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Output {
+    Text,
+    Json,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Says whether everything went as it should.
+fn run(arguments: &Arguments) -> Result<bool> {
+    let began = Instant::now();
+    let workload = jobfile::read(arguments.jobs.as_deref())?;
+    let limit = Duration::from_secs(arguments.limit);
+    let _watchdog = watchdog(limit + LAST_CALL);
+
+    // Opened here once, so that the factory below has nothing left that could fail.
+    Orchestrator::machine().context("the tables are not sound")?;
+    let factory = |_id| Orchestrator::machine().expect("it was built a moment ago");
+    let logger = slog::Logger::root(slog::Discard, slog::o!());
+    let cluster = Cluster::builder(factory, &logger)
+        .replicas(FOUNDERS)
+        .tick(TICK)
+        .seed(arguments.seed)
+        .deadline(CALL_LIMIT)
+        .log_entries(LOG_ENTRIES.0, LOG_ENTRIES.1)
+        .start()?;
+    let control = Control::new(cluster, began, limit);
+
+    let findings = work(&control, &workload, arguments.seed)?;
+    let summary = Summary::new(&control, &findings, arguments.seed)?;
+    match arguments.output {
+        Output::Text => print!("{summary}"),
+        Output::Json => println!("{}", serde_json::to_string_pretty(&summary)?),
+    }
+    Ok(summary.ok)
+}
+
+/// Plays the story while schedulers and agents work, and audits the result.
+fn work(control: &Control, workload: &Workload, seed: u64) -> Result<Findings> {
+    let guardian = Guardian::start()?;
+    thread::scope(|scope| {
+        // Also when the story ends with an error or a panic, the workers come to their end.
+        let halt = HaltOnDrop(control);
+        let mut workers = Vec::new();
+        for number in 0..SCHEDULERS {
+            let draw = Draw::new(seed, number);
+            workers
+                .push(scope.spawn(move || halt_on_error(control, scheduler::run(control, draw))));
+        }
+        for (node, number) in workload.nodes.iter().zip(0..) {
+            let replica = FOUNDERS[number % FOUNDERS.len()];
+            let draw = Draw::new(seed, SCHEDULERS + number as u64);
+            let agent = Agent::new(control, &guardian, node, replica, draw);
+            workers.push(scope.spawn(move || halt_on_error(control, agent.run())));
+        }
+        let played = scenario::play(control, workload);
+        drop(halt);
+        let mut worked = Ok(());
+        for worker in workers {
+            let ended = worker.join().unwrap_or_else(|_| anyhow::bail!("a worker panicked"));
+            worked = worked.and(ended);
+        }
+        // When a worker fails the story fails with it; the worker knows why.
+        worked.and(played)?;
+        audit::audit(control, workload)
+    })
+}
+
+fn halt_on_error(control: &Control, result: Result<()>) -> Result<()> {
+    if result.is_err() {
+        control.halt();
+    }
+    result
+}
+
+struct HaltOnDrop<'a>(&'a Control);
+
+impl Drop for HaltOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.halt();
+    }
+}
+
+/// Ends the program after `limit` even if a thread hangs; the guardian ends its processes.
+fn watchdog(limit: Duration) -> mpsc::Sender<()> {
+    let (ended, program) = mpsc::channel();
+    thread::spawn(move || {
+        if program.recv_timeout(limit) == Err(mpsc::RecvTimeoutError::Timeout) {
+            eprintln!("error: the program did not end within {limit:?}");
+            std::process::exit(2);
+        }
+    });
+    ended
+}

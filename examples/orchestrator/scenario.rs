@@ -1,0 +1,153 @@
+//! The story: submit, lose the leader, let a replica join, let the lost one come back, finish.
+//!
+//! Schedulers and agents work all the while and are told nothing of it.
+
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use fsmdb::Read;
+use fsmdb::raft::Consistency;
+
+use crate::command::Command;
+use crate::control::Control;
+use crate::jobfile::Workload;
+use crate::model::{Allocation, Job, JobStatus, Kind, State};
+
+/// The replicas that found the cluster.
+pub const FOUNDERS: [u64; 3] = [1, 2, 3];
+
+/// The replica that joins later.
+pub const NEWCOMER: u64 = 4;
+
+/// How long the cluster may take to elect a leader, or to bring its replicas to one point.
+const CLUSTER_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Plays the story to its end: all jobs have come to theirs, all replicas run.
+pub fn play(control: &Control, workload: &Workload) -> Result<()> {
+    let leader = control.cluster.wait_for_leader(CLUSTER_PATIENCE)?;
+    control.say(&format!("replicas {FOUNDERS:?} run, {leader} leads"));
+    for node in &workload.nodes {
+        control.require(&Command::Register { node: node.clone(), at_ms: control.now_ms() })?;
+    }
+    let (early, late) = workload.jobs.split_at(workload.jobs.len() - workload.jobs.len() / 4);
+    submit(control, early)?;
+    let (count, nodes, source) = (early.len(), workload.nodes.len(), &workload.source);
+    control.say(&format!("submitted from {source} to {nodes} nodes: {count} jobs"));
+
+    let (all, third) = (batch_instances(&workload.jobs), batch_instances(early).div_ceil(3));
+    control.wait_until("a third of the batch work", |db| batch_done(db) >= third)?;
+    control.say(&format!("batch instances done: {third} of {all}"));
+    let stopped = replace_leader(control, late)?;
+    join(control)?;
+
+    let two_thirds = (2 * all).div_ceil(3);
+    control.wait_until("two thirds of the batch work", |db| batch_done(db) >= two_thirds)?;
+    control.say(&format!("batch instances done: {two_thirds} of {all}"));
+    control.cluster.restart(stopped)?;
+    control.say(&format!("replica {stopped} comes back"));
+
+    finish(control)?;
+    converge(control)
+}
+
+fn submit(control: &Control, jobs: &[Job]) -> Result<()> {
+    jobs.iter().try_for_each(|job| {
+        control.require(&Command::Submit { job: job.clone(), at_ms: control.now_ms() })
+    })
+}
+
+/// Stops the leader as a crash would, while `late` jobs are being submitted, and waits until
+/// another one leads and has them. Says which replica was stopped.
+fn replace_leader(control: &Control, late: &[Job]) -> Result<u64> {
+    let lost = control.cluster.wait_for_leader(CLUSTER_PATIENCE)?;
+    let since = control.elapsed();
+    thread::scope(|scope| {
+        let submitted = scope.spawn(|| submit(control, late));
+        control.cluster.stop(lost)?;
+        control.say(&format!("leader {lost} is stopped"));
+        let next = control.cluster.wait_for_leader(CLUSTER_PATIENCE)?;
+        ensure!(next != lost, "replica {lost} was stopped and still leads");
+        let took = (control.elapsed() - since).as_millis();
+        control.say(&format!("replica {next} took over after {took} ms"));
+        submitted.join().unwrap_or_else(|_| bail!("submitting the late jobs panicked"))?;
+        control.say(&format!("submitted meanwhile: {} jobs", late.len()));
+        Ok(lost)
+    })
+}
+
+/// A new replica has nothing, so it is fed by a snapshot and then by the log. It is a member once
+/// its log has caught up; its state follows at once.
+fn join(control: &Control) -> Result<()> {
+    let cluster = &control.cluster;
+    let before = cluster.counters().snapshots_installed;
+    cluster.join(NEWCOMER)?;
+    control.wait_until("the new replica to install a snapshot", |_| {
+        cluster.counters().snapshots_installed > before
+    })?;
+    let machine = cluster.machine(NEWCOMER).context("the new replica has no state")?;
+    let applied = machine.applied();
+    control.say(&format!("replica {NEWCOMER} joined from a snapshot, it is at {applied}"));
+    Ok(())
+}
+
+/// Waits for the batch jobs, then stops the services and waits for them.
+fn finish(control: &Control) -> Result<()> {
+    control.wait_until("the batch jobs to end and the services to run", |db| {
+        db.table::<Job>().iter().all(|job| job.status.is_final() || runs_whole(db, job))
+    })?;
+    control.say("the batch jobs have ended, the services run");
+    let db = control.cluster.read(Consistency::Linearizable)?;
+    let services = db.table::<Job>().index(Job::BY_KIND_STATUS).prefix(&(Kind::Service,));
+    for service in services.filter(|job| !job.status.is_final()) {
+        let job = service.name.clone();
+        control.require(&Command::Stop { job, at_ms: control.now_ms() })?;
+    }
+    control.wait_until("the services to stop", |db| {
+        db.table::<Job>().iter().all(|job| job.status.is_final())
+    })?;
+    control.say("the services are stopped");
+    Ok(())
+}
+
+/// Waits until all replicas hold everything that was acknowledged.
+fn converge(control: &Control) -> Result<()> {
+    let applied = control.cluster.read(Consistency::Linearizable)?.applied();
+    control.cluster.wait_for_applied(applied.index, CLUSTER_PATIENCE)?;
+    for id in FOUNDERS.into_iter().chain([NEWCOMER]) {
+        let status = control.cluster.status(id).with_context(|| format!("no replica {id}"))?;
+        let error = status.error.as_deref().unwrap_or("no error");
+        ensure!(status.is_running, "replica {id} does not run: {error}");
+    }
+    control.say(&format!("all replicas have applied {applied}"));
+    Ok(())
+}
+
+fn batch_instances(jobs: &[Job]) -> u32 {
+    jobs.iter().filter(|job| job.kind == Kind::Batch).map(|job| job.count).sum()
+}
+
+/// How many batch instances have come to an end that stays.
+fn batch_done(db: &impl Read) -> u32 {
+    let jobs = db.table::<Job>().index(Job::BY_KIND_STATUS).prefix(&(Kind::Batch,));
+    jobs.map(|job| count_instances(db, job, |state| state == State::Complete)).sum()
+}
+
+/// Whether every instance of a service runs, or has used up its attempts. A service that is to
+/// fail is waited for instead: it may run for a moment before it does.
+fn runs_whole(db: &impl Read, job: &Job) -> bool {
+    job.kind == Kind::Service
+        && job.expect == JobStatus::Complete
+        && count_instances(db, job, |state| state == State::Running) == job.count
+}
+
+/// The instances whose last attempt is in a state that `counts`, or has failed for good.
+fn count_instances(db: &impl Read, job: &Job, counts: impl Fn(State) -> bool) -> u32 {
+    let attempts = db.table::<Allocation>().index(Allocation::BY_ATTEMPT);
+    let last = |ordinal| attempts.prefix(&(job.name.as_str(), ordinal)).next_back();
+    let settled = (0..job.count).filter_map(last).filter(|last| {
+        let failed = last.state == State::Failed && last.attempt == job.attempts;
+        failed || counts(last.state)
+    });
+    u32::try_from(settled.count()).unwrap_or(u32::MAX)
+}

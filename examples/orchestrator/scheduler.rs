@@ -1,0 +1,71 @@
+//! Decides on a snapshot which allocation to place next and where, and proposes that.
+//!
+//! Several schedulers run at once and know nothing of each other. Two that decide the same on the
+//! same snapshot both propose it; the log orders the proposals and the database refuses the
+//! second. The loser looks at a fresh snapshot and goes on.
+
+use anyhow::Result;
+use fsmdb::{Read, Snapshot};
+
+use crate::command::{Command, Placement, misfit};
+use crate::control::Control;
+use crate::draw::Draw;
+use crate::model::{Allocation, AllocationId, Job, Node, NodeId, State};
+
+/// Places what is missing until the program halts.
+pub fn run(control: &Control, mut draw: Draw) -> Result<()> {
+    while !control.is_halted() {
+        let Some(placement) = next_placement(&control.snapshot()?, &mut draw) else {
+            control.pause();
+            continue;
+        };
+        let command = Command::Place { placement, at_ms: control.now_ms() };
+        if control.propose(&command)?.is_err() {
+            // Another scheduler was faster, or the snapshot was stale: let it catch up.
+            control.pause();
+        }
+    }
+    Ok(())
+}
+
+/// The first missing allocation for which there is a node, jobs of high priority first.
+fn next_placement(snapshot: &Snapshot, draw: &mut Draw) -> Option<Placement> {
+    let jobs = snapshot.table::<Job>().index(Job::BY_PRIORITY);
+    jobs.iter().filter(|job| !job.stopping && !job.status.is_final()).find_map(|job| {
+        let (ordinal, attempt, replaces) = missing(snapshot, job)?;
+        let node = choose_node(snapshot, job, draw)?;
+        let allocation = AllocationId(draw.next());
+        Some(Placement { allocation, job: job.name.clone(), ordinal, attempt, replaces, node })
+    })
+}
+
+/// The first instance of `job` that does not run and was not done, with the attempt it is at and
+/// the failed allocation to replace.
+fn missing(db: &impl Read, job: &Job) -> Option<(u32, u32, Option<AllocationId>)> {
+    let attempts = db.table::<Allocation>().index(Allocation::BY_ATTEMPT);
+    (0..job.count).find_map(|ordinal| {
+        match attempts.prefix(&(job.name.as_str(), ordinal)).next_back() {
+            None => Some((ordinal, 1, None)),
+            Some(last) if last.state == State::Failed && last.attempt < job.attempts => {
+                Some((ordinal, last.attempt + 1, Some(last.id)))
+            }
+            Some(_) => None,
+        }
+    })
+}
+
+/// The least loaded node that the job fits on; the seed decides between equals.
+fn choose_node(db: &impl Read, job: &Job, draw: &mut Draw) -> Option<NodeId> {
+    let nodes = db.table::<Node>();
+    // One constraint by the index, the others and the room node by node.
+    let candidates = match job.constraints.iter().next() {
+        Some(pair) => nodes.index(Node::BY_ATTRIBUTES).get(&pair),
+        None => nodes.iter(),
+    };
+    let fitting = candidates.filter(|node| misfit(db, job, node).is_none());
+    let allocations = db.table::<Allocation>().index(Allocation::BY_NODE_STATE);
+    let load = |node: &Node| {
+        allocations.prefix(&(node.id,)).filter(|allocation| allocation.is_live()).count()
+    };
+    fitting.min_by_key(|node| (load(node), draw.next())).map(|node| node.id)
+}

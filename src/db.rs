@@ -1,0 +1,258 @@
+//! The database handle: open, read, write, restore.
+//!
+//! # Invariants
+//!
+//! 1. There is at most one write transaction at a time; it holds the writer's lock.
+//! 2. Every handle of a database sees the same current version, also after a restore.
+//! 3. A database that a machine owns is written by the log alone.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc as StdArc;
+
+use crate::error::{Error, SchemaError, SnapshotError, WriteError};
+use crate::revision::{Applied, Revision};
+use crate::root::{Root, RootCell};
+use crate::schema::{Schema, Table, TableSchema};
+use crate::snapshot::{self, Progress};
+use crate::sync::{Arc, AtomicBool, Mutex, MutexGuard, Ordering, lock, try_lock};
+use crate::txn::{Snapshot, WriteTxn};
+
+/// An in-memory database. A handle is cheap to clone and can be used from any thread.
+///
+/// ```
+/// use fsmdb::{Db, Table};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Clone, Debug, Serialize, Deserialize, Table)]
+/// #[table(name = "nodes")]
+/// struct Node {
+///     #[key]
+///     id: u64,
+///     #[index(unique)]
+///     name: String,
+/// }
+///
+/// let db = Db::builder().table::<Node>().build()?;
+/// let before = db.read();
+///
+/// let mut txn = db.write();
+/// txn.insert(Node { id: 1, name: "alpha".into() })?;
+/// txn.commit();
+///
+/// assert_eq!(before.table::<Node>().len(), 0); // a snapshot never changes
+/// assert_eq!(db.read().table::<Node>().index(Node::BY_NAME).get("alpha").unwrap().id, 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Db {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    schema: StdArc<Schema>,
+    root: RootCell,
+    writer: Mutex<()>,
+    /// Set while a machine owns the database (invariant 3).
+    owned: AtomicBool,
+}
+
+impl Db {
+    /// Starts the description of a database.
+    #[must_use]
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// The current version: O(1), never blocks, never fails.
+    #[must_use]
+    pub fn read(&self) -> Snapshot {
+        Snapshot::new(self.shared.root.load())
+    }
+
+    /// Starts the write transaction, waiting for the one before it to end.
+    ///
+    /// A transaction that is dropped without [`commit`](WriteTxn::commit) is rolled back. One
+    /// thread that starts a second transaction while it holds the first waits for itself for ever;
+    /// [`try_write`](Db::try_write) does not wait.
+    ///
+    /// # Panics
+    ///
+    /// When a [`Machine`](crate::Machine) owns the database: it is written by the log alone.
+    #[must_use = "a transaction that is dropped is rolled back"]
+    pub fn write(&self) -> WriteTxn<'_> {
+        let guard = lock(&self.shared.writer);
+        assert!(!self.is_owned(), "{}", WriteError::OwnedByMachine);
+        self.begin(guard)
+    }
+
+    /// Starts the write transaction if no other is running.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::Busy`] when another transaction is running, [`WriteError::OwnedByMachine`]
+    /// when a state machine owns the database.
+    pub fn try_write(&self) -> Result<WriteTxn<'_>, WriteError> {
+        let guard = try_lock(&self.shared.writer).ok_or(WriteError::Busy)?;
+        if self.is_owned() {
+            return Err(WriteError::OwnedByMachine);
+        }
+        Ok(self.begin(guard))
+    }
+
+    /// The revision of the current version.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        self.shared.root.load().revision
+    }
+
+    /// Replaces the whole content by that of a snapshot file, atomically.
+    ///
+    /// Snapshots taken before stay valid and see the old content; on an error nothing has changed.
+    /// The revision becomes that of the file, so it can go back.
+    ///
+    /// # Errors
+    ///
+    /// [`SnapshotError`] with the byte offset, table and row; [`SnapshotError::NotWritable`] when
+    /// a machine owns the database.
+    pub fn restore<R: io::Read>(&self, source: R) -> Result<(), SnapshotError> {
+        let root = snapshot::load(&self.shared.schema, source, &mut |_| Progress::CONTINUE)?;
+        let _guard = lock(&self.shared.writer);
+        if self.is_owned() {
+            return Err(SnapshotError::NotWritable);
+        }
+        self.shared.root.store(root);
+        Ok(())
+    }
+
+    /// Proves on the current version that every index equals what recomputing it from the rows
+    /// gives; O(rows x indexes).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Inconsistent`] naming the first difference.
+    pub fn check(&self) -> Result<(), Error> {
+        self.read().check()
+    }
+
+    fn begin<'db>(&'db self, guard: MutexGuard<'db, ()>) -> WriteTxn<'db> {
+        let base = self.shared.root.load();
+        let revision = base.revision.next();
+        WriteTxn::new(&self.shared.root, guard, base, revision)
+    }
+
+    fn is_owned(&self) -> bool {
+        self.shared.owned.load(Ordering::Acquire)
+    }
+
+    /// Takes the database into the ownership of a machine, once the running transaction has
+    /// ended; says whether it was free.
+    pub(crate) fn take_ownership(&self) -> bool {
+        let _guard = lock(&self.shared.writer);
+        !self.shared.owned.swap(true, Ordering::AcqRel)
+    }
+
+    pub(crate) fn release_ownership(&self) {
+        self.shared.owned.store(false, Ordering::Release);
+    }
+
+    /// Starts the transaction of one log entry, on behalf of the machine that owns the database.
+    pub(crate) fn write_entry(&self, at: Applied) -> WriteTxn<'_> {
+        let guard = lock(&self.shared.writer);
+        let base = self.shared.root.load();
+        WriteTxn::new(&self.shared.root, guard, base, Revision(at.index))
+    }
+
+    /// Loads a snapshot and publishes it if `accept` agrees to its position, on behalf of the
+    /// machine that owns the database.
+    pub(crate) fn install<R: io::Read>(
+        &self,
+        source: R,
+        accept: impl FnOnce(Applied) -> bool,
+    ) -> Result<Option<Applied>, SnapshotError> {
+        let root = snapshot::load(&self.shared.schema, source, &mut |_| Progress::CONTINUE)?;
+        let applied = root.applied;
+        let _guard = lock(&self.shared.writer);
+        if !accept(applied) {
+            return Ok(None);
+        }
+        self.shared.root.store(root);
+        Ok(Some(applied))
+    }
+}
+
+impl fmt::Debug for Db {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let root = self.shared.root.load();
+        let tables: Vec<_> = self.shared.schema.tables().iter().map(|table| &table.name).collect();
+        f.debug_struct("Db").field("revision", &root.revision.0).field("tables", &tables).finish()
+    }
+}
+
+/// Describes a database: its tables, in the order in which snapshots write them.
+#[derive(Default)]
+pub struct Builder {
+    tables: Vec<TableSchema>,
+}
+
+impl Builder {
+    /// Adds the table whose rows are values of `T`.
+    #[must_use]
+    pub fn table<T: Table>(mut self) -> Self {
+        self.tables.push(TableSchema::of::<T>());
+        self
+    }
+
+    /// Checks the schema and makes the empty database.
+    ///
+    /// # Errors
+    ///
+    /// [`SchemaError`] when names repeat or are malformed, or a limit is exceeded.
+    pub fn build(self) -> Result<Db, SchemaError> {
+        let schema = StdArc::new(Schema::new(self.tables)?);
+        Ok(Db::with_root(Root::empty(schema)))
+    }
+
+    /// Checks the schema and makes a database with the content of a snapshot file.
+    ///
+    /// # Errors
+    ///
+    /// [`SnapshotError`] with the byte offset, table and row, or with the [`SchemaError`].
+    pub fn load<R: io::Read>(self, source: R) -> Result<Db, SnapshotError> {
+        self.load_with(source, |_| Progress::CONTINUE)
+    }
+
+    /// As [`load`](Builder::load), telling `progress` how far it is after each frame; it can
+    /// cancel.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Builder::load), and [`SnapshotError::Cancelled`].
+    pub fn load_with<R: io::Read>(
+        self,
+        source: R,
+        mut progress: impl FnMut(Progress<'_>) -> std::ops::ControlFlow<()>,
+    ) -> Result<Db, SnapshotError> {
+        let schema = StdArc::new(Schema::new(self.tables)?);
+        Ok(Db::with_root(snapshot::load(&schema, source, &mut progress)?))
+    }
+}
+
+impl Db {
+    fn with_root(root: Root) -> Self {
+        let shared = Shared {
+            schema: StdArc::clone(&root.schema),
+            root: RootCell::new(root),
+            writer: Mutex::new(()),
+            owned: AtomicBool::new(false),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tables: Vec<_> = self.tables.iter().map(|table| &table.name).collect();
+        f.debug_struct("Builder").field("tables", &tables).finish()
+    }
+}

@@ -1,0 +1,177 @@
+//! An in-memory MVCC database for the state machine behind a Raft log.
+//!
+//! Orchestrators, schedulers, control planes and service registries keep their state in memory and
+//! replicate the commands that change it. fsmdb is the database for that place: typed tables with
+//! named indexes, lock-free snapshots for any number of readers, one atomic writer, and snapshot
+//! files of the whole database that are byte-identical on every replica.
+//!
+//! It is not a disk database (durability is the log plus snapshots), not SQL, and not multi-writer
+//! (a replicated log is serial by nature).
+//!
+//! # One complete example
+//!
+//! ```
+//! use std::collections::BTreeSet;
+//!
+//! use fsmdb::{Applied, Db, Error, Fsm, Key, Machine, Read, Table, WriteTxn};
+//! use serde::{Deserialize, Serialize};
+//!
+//! // Define: a table is a struct, an index is an attribute.
+//! #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Key)]
+//! enum Status {
+//!     Pending,
+//!     Running,
+//! }
+//!
+//! #[derive(Clone, Debug, Serialize, Deserialize, Table)]
+//! #[table(name = "jobs", version = 1)]
+//! #[index(name = "ns_status", on = (namespace, status))]
+//! struct Job {
+//!     #[key]
+//!     id: u64,
+//!     #[index(unique)]
+//!     name: String,
+//!     #[index]
+//!     deployment: Option<u64>,
+//!     #[index(multi)]
+//!     tags: BTreeSet<String>,
+//!     namespace: String,
+//!     status: Status,
+//! }
+//!
+//! // Command: one log entry is one transaction is one revision.
+//! #[derive(Serialize, Deserialize)]
+//! enum Command {
+//!     Submit(Job),
+//!     Start { id: u64 },
+//! }
+//!
+//! struct Jobs;
+//!
+//! impl Fsm for Jobs {
+//!     type Command = Command;
+//!     type Reply = Result<(), Error>;
+//!
+//!     fn apply(&self, txn: &mut WriteTxn<'_>, _at: Applied, command: Command) -> Self::Reply {
+//!         match command {
+//!             Command::Submit(job) => txn.insert(job).map(drop),
+//!             Command::Start { id } => {
+//!                 let mut jobs = txn.table_mut::<Job>();
+//!                 jobs.update(&id, |job| job.status = Status::Running).map(drop)
+//!             }
+//!         }
+//!     }
+//! }
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // Feed it the log.
+//! let machine = Machine::new(Db::builder().table::<Job>().build()?, Jobs)?;
+//! let web = Job {
+//!     id: 7,
+//!     name: "web".into(),
+//!     deployment: None,
+//!     tags: BTreeSet::from(["edge".into(), "http".into()]),
+//!     namespace: "prod".into(),
+//!     status: Status::Pending,
+//! };
+//! let log = [Command::Submit(web.clone()), Command::Start { id: 7 }, Command::Submit(web)];
+//! let mut replies = Vec::new();
+//! for (command, index) in log.iter().zip(1..) {
+//!     let entry = Machine::<Jobs>::encode(command)?;
+//!     replies.extend(machine.apply(Applied { index, term: 1 }, &entry)?);
+//! }
+//! assert!(replies[2].as_ref().unwrap_err().is_conflict()); // refused, rolled back, and applied
+//!
+//! // Read: a snapshot is owned, never changes and never blocks.
+//! fn running(db: &impl Read, namespace: &str) -> usize {
+//!     db.table::<Job>().index(Job::BY_NS_STATUS).get(&(namespace, Status::Running)).count()
+//! }
+//! let snap = machine.read();
+//! assert_eq!(running(&snap, "prod"), 1);
+//! let job = snap.table::<Job>().index(Job::BY_NAME).get("web").unwrap();
+//! assert_eq!((job.created().0, job.modified().0), (1, 2));
+//!
+//! // Save: equal states give equal bytes, and a new replica is fed by them.
+//! let mut file = Vec::new();
+//! snap.save(&mut file)?;
+//! let replica = Machine::new(Db::builder().table::<Job>().build()?, Jobs)?;
+//! assert_eq!(replica.install(file.as_slice())?, Applied { index: 3, term: 1 });
+//! assert_eq!(running(&replica.read(), "prod"), 1);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Tour
+//!
+//! | to | look at |
+//! |---|---|
+//! | define tables and indexes | [`Table`](trait@Table), [`Key`](trait@Key), [`Db::builder`] |
+//! | read | [`Db::read`], [`Snapshot`], [`TableReader`], [`IndexReader`], [`Read`] |
+//! | write | [`Db::write`], [`WriteTxn`], [`TableMut`], [`Savepoint`], [`Change`] |
+//! | save, load, look into a file | [`Snapshot::save`], [`Builder::load`], [`Db::restore`], [`inspect`] |
+//! | run behind a log | [`Fsm`], [`Machine`] |
+//! | prove that you are deterministic | [`testing::check`] |
+//! | replicate by Raft | [`raft`] (feature `raft`) |
+//!
+//! # Guarantees
+//!
+//! | guarantee | how |
+//! |---|---|
+//! | a snapshot never changes and never blocks | persistent trees under one root, published in one store |
+//! | a statement happens or leaves no trace | everything that can fail or panic comes before the first change |
+//! | a transaction happens or leaves no trace | it works on its own root; drop and panic discard it |
+//! | an index equals its rows | [`Db::check`] recomputes it |
+//! | unique means unique | refused with the table, index, value and owner |
+//! | replicas do not drift | no clock, randomness or hash order; [`testing::check`] compares bytes |
+//! | a snapshot file has every table, and loads whole or not at all | driven by the schema, checksummed |
+//! | nothing grows without bound by accident | [`limits`] |
+//!
+//! # Features
+//!
+//! | feature | default | adds |
+//! |---|---|---|
+//! | `derive` | yes | `#[derive(Table)]` and `#[derive(Key)]` |
+//! | `raft` | yes | the sans-I/O Raft core, the in-memory log, the in-process cluster |
+//! | `uuid` | no | `uuid::Uuid` as a key |
+
+#![forbid(unsafe_code)]
+
+mod db;
+mod error;
+mod key;
+pub mod limits;
+mod machine;
+#[cfg(feature = "raft")]
+pub mod raft;
+mod revision;
+mod root;
+mod row;
+mod schema;
+mod snapshot;
+mod sync;
+mod table;
+mod tree;
+mod txn;
+
+/// For the fuzz targets alone.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing {
+    pub use crate::snapshot::seal::{seal, unseal};
+}
+
+pub use db::{Builder, Db};
+pub use error::{Error, SchemaError, SnapshotError, WriteError};
+#[cfg(feature = "derive")]
+pub use fsmdb_derive::{Key, Table};
+pub use key::{
+    AsKey, AsPrefix, Descending, Elements, Folded, Key, KeyBuf, KeyError, KeyRange, KeyReader,
+    PrefixEnd, StartsWith, StartsWithBytes, decode, encode,
+};
+pub use machine::{Fsm, Machine, MachineError, Outcome, testing};
+pub use revision::{Applied, Revision};
+pub use row::Row;
+pub use schema::{Cardinality, Index, IndexDef, IndexKeys, Many, Table, Unique};
+pub use snapshot::{Progress, Summary, TableSummary, inspect};
+pub use table::{IndexReader, Rows, TableReader};
+pub use txn::{Change, ChangeKind, Committed, IndexMut, Read, Savepoint, Snapshot, TableMut, WriteTxn};

@@ -1,0 +1,151 @@
+//! Every bound of the library, with its reason and what happens at it.
+//!
+//! A limit is part of the contract: raising one later is easy, lowering one breaks snapshots and
+//! logs that were written under the old value.
+
+/// Longest encoded key, in bytes, of a primary key or of one index entry (index value plus
+/// primary key).
+///
+/// Longer than any path (`PATH_MAX` is 4096 with its terminator) yet short enough that a tree
+/// node full of such keys stays far below a megabyte. A statement that would make a longer key is
+/// refused with [`Error::KeyTooLong`](crate::Error::KeyTooLong).
+pub const KEY_BYTES_MAX: usize = 4096;
+
+/// Bytes of an encoded key that are kept on the stack before it spills to the heap.
+///
+/// Covers a `(namespace, name, uuid)` key of ordinary length; a longer key costs one allocation.
+pub const KEY_BYTES_INLINE: usize = 128;
+
+/// Most tables in one schema.
+///
+/// Far above the 30 tables of the largest state stores we know of; it bounds what a hostile
+/// snapshot header can make the loader allocate. At the limit `build()` fails.
+pub const TABLES_MAX: usize = 1024;
+
+/// Most indexes on one table.
+///
+/// Each index costs one tree entry per row. At the limit `build()` fails.
+pub const INDEXES_PER_TABLE_MAX: usize = 64;
+
+/// Longest name of a table or index, in bytes.
+///
+/// Names travel in every error and snapshot header. At the limit `build()` fails.
+pub const NAME_BYTES_MAX: usize = 128;
+
+/// Most entries that one row may have in one multi-valued index.
+///
+/// A row with more is refused with [`Error::TooManyEntries`](crate::Error::TooManyEntries), so
+/// that one bad row cannot make a transaction arbitrarily slow.
+pub const ENTRIES_PER_ROW_MAX: usize = 16_384;
+
+/// Largest encoding of one row, in bytes of MessagePack.
+///
+/// A snapshot reader holds one row in memory at a time beside the rows already loaded; MessagePack
+/// can expand about a hundredfold when decoded, so this bounds the harm of one hostile row. Saving
+/// a larger row fails with an error that names it.
+pub const ROW_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Deepest nesting of one encoded row or command, the same when writing and when reading.
+///
+/// If writing allowed more than reading, a snapshot could be saved and never restored.
+pub const DEPTH_MAX: usize = 128;
+
+/// Size at which a frame of rows is closed, in bytes.
+///
+/// Large enough that the checksum and the system call are cheap, small enough that a reader needs
+/// little memory. A single row larger than this gets a frame of its own.
+pub const FRAME_BYTES_TARGET: usize = 64 * 1024;
+
+/// Largest frame a reader accepts, in bytes: one row of the largest size with its envelope.
+///
+/// A longer length header is refused before anything is allocated for it.
+pub const FRAME_BYTES_MAX: usize = ROW_BYTES_MAX + 1024;
+
+/// Largest encoded command of a state machine, in bytes.
+///
+/// A log entry is copied to every replica and kept until compaction; larger data belongs in
+/// several commands. Proposing a larger one fails before it reaches the log.
+pub const COMMAND_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// Largest header or end frame a reader accepts, in bytes: room for [`TABLES_MAX`] tables with
+/// [`INDEXES_PER_TABLE_MAX`] indexes of ordinary names.
+pub const HEADER_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Entries of the Raft log after which a replica builds a snapshot of its state machine.
+///
+/// A restart replays at most this many entries beyond the snapshot, and the log held in memory
+/// stays of this order. Reached, the core asks its shell for a snapshot in the background.
+pub const LOG_SNAPSHOT_ENTRIES: u64 = 20_000;
+
+/// Bytes of the Raft log after which a replica builds a snapshot, however few the entries.
+///
+/// Keeps the log in memory bounded when commands are large.
+pub const LOG_SNAPSHOT_BYTES: usize = 256 * 1024 * 1024;
+
+/// Entries kept behind a snapshot when the log is compacted.
+///
+/// A replica that was away for a moment catches up from them instead of fetching a snapshot.
+pub const LOG_TAIL_ENTRIES: u64 = 10_000;
+
+/// Bytes kept behind a snapshot when the log is compacted; the smaller of both tails wins.
+pub const LOG_TAIL_BYTES: usize = 64 * 1024 * 1024;
+
+/// How many times longer than the interval of snapshots a log may get for replicas that lag.
+pub const LOG_LAG_FACTOR: u64 = 4;
+
+/// Most entries a leader keeps for replicas that lag behind the tail.
+///
+/// Up to here compaction waits for a replica that answers, and for one that is being fed by a
+/// snapshot. Beyond, the laggard is fed by a (new) snapshot.
+pub const LOG_ENTRIES_MAX: u64 = LOG_LAG_FACTOR * LOG_SNAPSHOT_ENTRIES;
+
+/// Bytes of entries in one append message.
+///
+/// Large enough that the envelope is free, small enough that a lost message is cheap to repeat.
+pub const MESSAGE_BYTES_TARGET: u64 = 1024 * 1024;
+
+/// Append messages to one replica that may be unanswered; at the limit the leader waits for it.
+pub const MESSAGES_IN_FLIGHT_MAX: usize = 256;
+
+/// Bytes of committed entries handed to the state machine at once.
+///
+/// Bounds the time a raft thread spends applying before it looks at its clock again.
+pub const APPLY_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// Bytes of entries a leader appends before they are committed; beyond, proposals are refused as
+/// busy and the proposer waits.
+pub const UNCOMMITTED_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Linearizable reads that may wait for confirmation on one leader; beyond, they are refused as
+/// busy.
+pub const READS_WAITING_MAX: usize = 65_536;
+
+/// Highest term or index a replica believes in a message.
+///
+/// Raft adds to both; a forged message near the end of the range could make that overflow. At one
+/// term a millisecond it is reached after hundreds of millions of years.
+pub const RAFT_INDEX_MAX: u64 = u64::MAX >> 1;
+
+/// Snapshots of the state machine an in-memory log keeps: the recorded one and one that is being
+/// sent or received.
+pub const SNAPSHOTS_KEPT: usize = 2;
+
+/// Mail that may wait at one replica of an in-process cluster.
+///
+/// A full inbox drops the message and tells the sender's raft that the replica is unreachable;
+/// raft sends again. Requests of users are refused as busy.
+pub const INBOX_MAX: usize = 4096;
+
+/// Mail one replica takes from its inbox before it looks at its clock and acts.
+///
+/// Proposals among it become one append, reads share one round of confirmation.
+pub const INBOX_BATCH_MAX: usize = 256;
+
+/// Ticks a replica makes up for after a stall; the rest of a longer pause is forgotten, so that it
+/// does not start an election only because it was late.
+pub const TICKS_CAUGHT_UP_MAX: u32 = 3;
+
+/// Entries a learner may be behind when it is promoted.
+///
+/// So few are sent within one round trip; a voter further behind would hold up commits.
+pub const JOIN_LAG_MAX: u64 = 64;

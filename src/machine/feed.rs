@@ -1,0 +1,180 @@
+//! Feeds a log to a state machine, entry by entry.
+
+use std::fmt;
+use std::io;
+
+use serde::{Deserialize, Serialize};
+
+use super::error::MachineError;
+use super::fsm::{Fsm, Outcome};
+use crate::db::Db;
+use crate::limits::{COMMAND_BYTES_MAX, DEPTH_MAX};
+use crate::revision::Applied;
+use crate::txn::Snapshot;
+
+/// A state machine and the database that it owns.
+///
+/// From [`new`](Machine::new) to its drop the database is written by the log alone: its handles
+/// can read and be kept over a restore, [`Db::write`] panics and [`Db::try_write`] refuses.
+///
+/// Entries are given by one thread at a time, in the order of their indexes, each once: by
+/// [`apply`](Machine::apply) if it carries a command and by [`skip`](Machine::skip) if not.
+pub struct Machine<F> {
+    db: Db,
+    fsm: F,
+}
+
+impl<F: Fsm> Machine<F> {
+    /// Gives `db` into the ownership of a machine that runs `fsm`.
+    ///
+    /// # Errors
+    ///
+    /// [`MachineError::Owned`] when another machine owns it.
+    pub fn new(db: Db, fsm: F) -> Result<Self, MachineError> {
+        if db.take_ownership() { Ok(Self { db, fsm }) } else { Err(MachineError::Owned) }
+    }
+
+    /// Encodes a command as [`apply`](Machine::apply) decodes it: MessagePack, named fields.
+    ///
+    /// # Errors
+    ///
+    /// [`MachineError::Encode`] or [`MachineError::TooLarge`]: what `apply` would refuse is
+    /// refused here, before it is in the log.
+    pub fn encode(command: &F::Command) -> Result<Vec<u8>, MachineError> {
+        let mut bytes = Vec::new();
+        let mut serializer = rmp_serde::Serializer::new(&mut bytes).with_struct_map();
+        serializer.unstable_set_max_depth(DEPTH_MAX);
+        command
+            .serialize(&mut serializer)
+            .map_err(|error| MachineError::Encode { message: error.to_string() })?;
+        if bytes.len() > COMMAND_BYTES_MAX {
+            let (bytes, limit) = (bytes.len(), COMMAND_BYTES_MAX);
+            return Err(MachineError::TooLarge { bytes, limit });
+        }
+        Ok(bytes)
+    }
+
+    /// Applies the entry at `at`: one transaction, one revision, whatever the reply.
+    ///
+    /// A refused command is rolled back and the entry still counts as applied. An entry at or
+    /// below the applied index is a replay: it changes nothing and gives `None`.
+    ///
+    /// # Errors
+    ///
+    /// [`MachineError::Gap`] when an entry is missing, [`MachineError::Decode`] when the bytes are
+    /// not a command. The entry is not applied then, and the replica must stop.
+    ///
+    /// # Panics
+    ///
+    /// When [`Fsm::apply`] does; the entry is not applied then.
+    pub fn apply(&self, at: Applied, command: &[u8]) -> Result<Option<F::Reply>, MachineError> {
+        if self.is_replay(at)? {
+            return Ok(None);
+        }
+        let command = decode::<F>(at, command)?;
+        let mut txn = self.db.write_entry(at);
+        let reply = self.fsm.apply(&mut txn, at, command);
+        if reply.is_refused() {
+            txn.rollback_all();
+        }
+        txn.commit_entry(at);
+        Ok(Some(reply))
+    }
+
+    /// Counts the entry at `at`, which carries no command, as applied.
+    ///
+    /// # Errors
+    ///
+    /// [`MachineError::Gap`] when an entry is missing.
+    pub fn skip(&self, at: Applied) -> Result<(), MachineError> {
+        if !self.is_replay(at)? {
+            self.db.write_entry(at).commit_entry(at);
+        }
+        Ok(())
+    }
+
+    /// The entry that was applied last.
+    #[must_use]
+    pub fn applied(&self) -> Applied {
+        self.db.read().applied()
+    }
+
+    /// The current version; its `save` writes what [`install`](Machine::install) reads.
+    #[must_use]
+    pub fn read(&self) -> Snapshot {
+        self.db.read()
+    }
+
+    /// A handle on the database, which can read and stays valid over an install.
+    #[must_use]
+    pub fn db(&self) -> &Db {
+        &self.db
+    }
+
+    /// The state machine that applies the commands.
+    #[must_use]
+    pub fn fsm(&self) -> &F {
+        &self.fsm
+    }
+
+    /// Replaces the whole state by that of a snapshot file, atomically, and gives its position.
+    ///
+    /// Readers keep the versions that they hold; every handle sees the new state from here on.
+    ///
+    /// # Errors
+    ///
+    /// [`MachineError::Stale`] when the snapshot is behind the applied entry,
+    /// [`MachineError::Snapshot`] when it cannot be read; nothing has changed then.
+    pub fn install<R: io::Read>(&self, source: R) -> Result<Applied, MachineError> {
+        let mut stale = None;
+        let installed = self.db.install(source, |found| {
+            let applied = self.applied();
+            let accepted = found.index >= applied.index;
+            stale = (!accepted).then_some(MachineError::Stale { found, applied });
+            accepted
+        })?;
+        match (installed, stale) {
+            (Some(applied), _) => Ok(applied),
+            (None, Some(stale)) => Err(stale),
+            (None, None) => unreachable!("a snapshot that was not accepted is stale"),
+        }
+    }
+
+    /// Whether `at` was applied before; an error when it is neither that nor the next entry.
+    fn is_replay(&self, at: Applied) -> Result<bool, MachineError> {
+        let applied = self.applied();
+        if at.index <= applied.index {
+            return Ok(true);
+        }
+        if at.index - applied.index > 1 || at.term < applied.term {
+            return Err(MachineError::Gap { got: at, applied });
+        }
+        Ok(false)
+    }
+}
+
+/// Decodes a command that fills the entry whole.
+fn decode<F: Fsm>(at: Applied, entry: &[u8]) -> Result<F::Command, MachineError> {
+    let mut deserializer = rmp_serde::Deserializer::new(io::Cursor::new(entry));
+    deserializer.set_max_depth(DEPTH_MAX);
+    let command = F::Command::deserialize(&mut deserializer);
+    let offset = deserializer.position();
+    let failed = |message: String| MachineError::Decode { at, offset, message };
+    let command = command.map_err(|error| failed(error.to_string()))?;
+    if offset != entry.len() as u64 {
+        return Err(failed("the entry goes on after the command".into()));
+    }
+    Ok(command)
+}
+
+impl<F> Drop for Machine<F> {
+    fn drop(&mut self) {
+        self.db.release_ownership();
+    }
+}
+
+impl<F> fmt::Debug for Machine<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Machine").field("db", &self.db).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,141 @@
+//! When a snapshot is built, which one is sent, and how much of the log it lets us forget.
+//!
+//! # Invariants
+//!
+//! 1. At most one snapshot is being built.
+//! 2. A snapshot at index i carries the members as of i, not those of today.
+//! 3. Compaction never passes what is applied, nor the recorded snapshot, and it waits, up to a
+//!    limit, for replicas that catch up and for snapshots on their way.
+//! 4. A receiver is forgotten when the shell reports, on every outcome.
+
+use std::collections::BTreeMap;
+
+use protobuf::Message as _;
+use raft::SnapshotStatus;
+use raft::eraftpb;
+
+use super::Core;
+use super::event::Action;
+use crate::raft::{RaftError, SnapshotMeta};
+
+/// Snapshots built, wanted and on their way.
+#[derive(Debug)]
+pub(super) struct Snapshots {
+    /// The index of the snapshot recorded in the log.
+    recorded: u64,
+    /// Bytes of entries handed to the state machine since.
+    grown_bytes: usize,
+    building: bool,
+    /// Where the last attempt failed: growth asks again only after as much has come again.
+    failed_at: u64,
+    /// Receiver to index, until the shell reports.
+    receivers: BTreeMap<u64, u64>,
+}
+
+impl Snapshots {
+    pub(super) fn new(recorded: u64) -> Self {
+        Self { recorded, grown_bytes: 0, building: false, failed_at: 0, receivers: BTreeMap::new() }
+    }
+
+    pub(super) fn installed(&mut self, index: u64) {
+        self.recorded = index;
+        self.grown_bytes = 0;
+    }
+
+    pub(super) fn grow(&mut self, entry: &eraftpb::Entry) {
+        self.grown_bytes += entry.compute_size() as usize;
+    }
+
+    pub(super) fn failed(&mut self, applied: u64) {
+        self.building = false;
+        self.failed_at = applied;
+        self.grown_bytes = 0;
+    }
+
+    pub(super) fn sending(&mut self, to: u64, index: u64) {
+        self.receivers.insert(to, index);
+    }
+
+    pub(super) fn forget_receivers(&mut self) {
+        self.receivers.clear();
+    }
+}
+
+impl Core {
+    /// Asks for a snapshot when a receiver waits for one or the log has grown.
+    pub(super) fn ask_for_snapshot(&mut self, actions: &mut Vec<Action>) {
+        let wanted = self.node.mut_store().take_wanted();
+        let applied = self.applying.applied;
+        let start = self.snapshots.recorded.max(self.snapshots.failed_at);
+        let since = applied.saturating_sub(start);
+        let grown = since >= self.config.snapshot_entries
+            || (since > 0 && self.snapshots.grown_bytes >= self.config.snapshot_bytes);
+        if self.snapshots.building || self.applying.installing.is_some() || !(wanted || grown) {
+            return;
+        }
+        // A snapshot from before the last membership change would lack whom it is for, and
+        // one from before the log would leave a gap. Raft asks again at the next heartbeat.
+        let changed = self.memberships.last_key_value().map_or(0, |(index, _)| *index);
+        if applied >= changed.max(self.node.store().first() - 1) && applied > 0 {
+            self.snapshots.building = true;
+            actions.push(Action::BuildSnapshot);
+        }
+    }
+
+    pub(super) fn snapshot_built(
+        &mut self,
+        index: u64,
+        term: u64,
+        reference: Vec<u8>,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), RaftError> {
+        self.snapshots.building = false;
+        let truncated = self.node.store().first() - 1;
+        if index < truncated.max(self.snapshots.recorded) || self.applying.installing.is_some() {
+            // A received snapshot overtook it.
+            return Ok(());
+        }
+        let known = self.node.raft.raft_log.term(index).unwrap_or(0);
+        if index > self.applying.handed || known != term || reference.is_empty() {
+            let reason = format!("a snapshot of {index} in term {term} cannot be: term is {known}");
+            return Err(RaftError::Contract { reason });
+        }
+        let Some((&since, membership)) = self.memberships.range(..=index).next_back() else {
+            return Ok(());
+        };
+        let snapshot = SnapshotMeta { index, term, membership: membership.clone(), reference };
+        self.memberships = self.memberships.split_off(&since);
+        self.snapshots.installed(index);
+        let target = self.compaction_target(index).max(truncated);
+        self.node.mut_store().serve(snapshot.clone());
+        self.node.mut_store().compact(target);
+        actions.push(Action::Compact { index: target, snapshot });
+        Ok(())
+    }
+
+    /// The last entry that nobody needs once a snapshot at `index` is recorded.
+    fn compaction_target(&self, index: u64) -> u64 {
+        let log = self.node.store();
+        let truncated = log.first() - 1;
+        let tail = index.saturating_sub(self.config.tail_entries);
+        let tail = tail.max(log.tail_start(index, self.config.tail_bytes));
+        let mut target = tail.min(self.applying.applied);
+        let longest = log.last().saturating_sub(self.config.log_entries_max).min(target);
+        if self.is_leader() {
+            let progress = self.node.raft.prs().iter();
+            let catching_up = progress
+                .filter(|(id, peer)| **id != self.config.id && peer.recent_active)
+                .map(|(_, peer)| peer.matched)
+                .filter(|matched| *matched >= truncated);
+            let receiving = self.snapshots.receivers.values().copied();
+            target = catching_up.chain(receiving).min().map_or(target, |held| target.min(held));
+        }
+        target.max(longest)
+    }
+
+    pub(super) fn snapshot_sent(&mut self, to: u64, ok: bool) {
+        self.snapshots.receivers.remove(&to);
+        let status = if ok { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
+        self.node.report_snapshot(to, status);
+    }
+}

@@ -1,0 +1,151 @@
+//! Messages between replicas and entries of the log, as this library shows them.
+//!
+//! Thin covers over the types of the `raft` crate, so that no shell has to name that crate.
+//!
+//! # Invariants
+//!
+//! 1. `decode(encode(x)) == x`. The bytes are the protobuf encoding of raft-rs.
+//! 2. Decoding checks form only. What a message may do to a replica is judged by
+//!    [`Core::step`](super::Core::step).
+
+use protobuf::Message as _;
+use raft::eraftpb::{self, EntryType, MessageType};
+
+use super::RaftError;
+
+/// One message from one replica to another.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Message(pub(super) eraftpb::Message);
+
+impl Message {
+    /// The replica the message goes to.
+    #[must_use]
+    pub fn to(&self) -> u64 {
+        self.0.to
+    }
+
+    /// The replica that sent it.
+    #[must_use]
+    pub fn from(&self) -> u64 {
+        self.0.from
+    }
+
+    /// The term it was sent in.
+    #[must_use]
+    pub fn term(&self) -> u64 {
+        self.0.term
+    }
+
+    /// Whether it carries a snapshot reference; such a message travels with its data.
+    #[must_use]
+    pub fn is_snapshot(&self) -> bool {
+        self.0.get_msg_type() == MessageType::MsgSnapshot
+    }
+
+    /// The reference inside a snapshot message; empty in any other.
+    #[must_use]
+    pub fn snapshot_reference(&self) -> &[u8] {
+        self.0.get_snapshot().get_data()
+    }
+
+    /// The index of the snapshot inside a snapshot message; 0 in any other.
+    #[must_use]
+    pub fn snapshot_index(&self) -> u64 {
+        self.0.get_snapshot().get_metadata().index
+    }
+
+    /// Replaces the reference, for a receiver that keeps the data under a name of its own.
+    pub fn set_snapshot_reference(&mut self, reference: &[u8]) {
+        self.0.mut_snapshot().set_data(reference.to_vec().into());
+    }
+
+    /// The bytes to send.
+    ///
+    /// # Errors
+    ///
+    /// [`RaftError::Decode`] when the message is too large for its format (2 GiB).
+    pub fn encode(&self) -> Result<Vec<u8>, RaftError> {
+        self.0.write_to_bytes().map_err(|error| undecodable("message", &error))
+    }
+
+    /// Reads a message back.
+    ///
+    /// Only give it bytes of an authenticated peer, capped in size: the parser of protobuf 2 can
+    /// be driven into deep recursion (RUSTSEC-2024-0437).
+    ///
+    /// # Errors
+    ///
+    /// [`RaftError::Decode`] when the bytes are not a message.
+    pub fn decode(bytes: &[u8]) -> Result<Self, RaftError> {
+        let message = eraftpb::Message::parse_from_bytes(bytes);
+        message.map(Self).map_err(|error| undecodable("message", &error))
+    }
+}
+
+/// What an entry is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EntryKind {
+    /// A command of the state machine.
+    Command,
+    /// The empty entry a new leader appends.
+    Empty,
+    /// A change of the membership.
+    Change,
+}
+
+/// One entry of the log.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry(pub(super) eraftpb::Entry);
+
+impl Entry {
+    /// Its place in the log, from 1.
+    #[must_use]
+    pub fn index(&self) -> u64 {
+        self.0.index
+    }
+
+    /// The term of the leader that appended it.
+    #[must_use]
+    pub fn term(&self) -> u64 {
+        self.0.term
+    }
+
+    /// What it is for.
+    #[must_use]
+    pub fn kind(&self) -> EntryKind {
+        match self.0.get_entry_type() {
+            EntryType::EntryNormal if self.0.data.is_empty() => EntryKind::Empty,
+            EntryType::EntryNormal => EntryKind::Command,
+            EntryType::EntryConfChange | EntryType::EntryConfChangeV2 => EntryKind::Change,
+        }
+    }
+
+    /// The command; `None` for an entry the state machine does not see.
+    #[must_use]
+    pub fn command(&self) -> Option<&[u8]> {
+        (self.kind() == EntryKind::Command).then_some(&self.0.data[..])
+    }
+
+    /// The bytes to store.
+    ///
+    /// # Errors
+    ///
+    /// [`RaftError::Decode`] when the entry is too large for its format (2 GiB).
+    pub fn encode(&self) -> Result<Vec<u8>, RaftError> {
+        self.0.write_to_bytes().map_err(|error| undecodable("entry", &error))
+    }
+
+    /// Reads an entry back.
+    ///
+    /// # Errors
+    ///
+    /// [`RaftError::Decode`] when the bytes are not an entry.
+    pub fn decode(bytes: &[u8]) -> Result<Self, RaftError> {
+        let entry = eraftpb::Entry::parse_from_bytes(bytes);
+        entry.map(Self).map_err(|error| undecodable("entry", &error))
+    }
+}
+
+fn undecodable(what: &'static str, error: &protobuf::ProtobufError) -> RaftError {
+    RaftError::Decode { what, reason: error.to_string() }
+}

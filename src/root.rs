@@ -1,0 +1,121 @@
+//! The root of a version, and the cell that publishes the current one.
+//!
+//! # Invariants
+//!
+//! 1. One root covers every table, the row metadata and the applied entry; a commit publishes it
+//!    in one store.
+//! 2. A published root never changes.
+//! 3. `load` gives the root of the last `store` that finished before it, or a later one; it takes
+//!    no lock that a writer holds while it works.
+//!
+//! The only room that names `arc-swap`. Under the cfg `fsmdb_rwlock_root`, for machines whose
+//! memory model `arc-swap` is not trusted on, and under `fsmdb_loom`, where the protocol above the
+//! cell is model-checked, the cell is a lock that is held for the length of one clone.
+
+use std::sync::Arc as StdArc;
+
+use im::Vector;
+
+use crate::revision::{Applied, Revision};
+use crate::schema::Schema;
+use crate::sync::Arc;
+use crate::table::TableState;
+
+/// One version of the whole database. A clone is O(1).
+#[derive(Clone)]
+pub(crate) struct Root {
+    pub(crate) schema: StdArc<Schema>,
+    pub(crate) revision: Revision,
+    pub(crate) applied: Applied,
+    /// The tables at their positions in the schema.
+    tables: Vector<StdArc<TableState>>,
+}
+
+impl Root {
+    /// The empty database of `schema`.
+    pub(crate) fn empty(schema: StdArc<Schema>) -> Self {
+        let tables = schema.tables().iter().map(|table| TableState::new(StdArc::clone(table)));
+        let tables = tables.map(StdArc::new).collect();
+        Self { schema, revision: Revision(0), applied: Applied::default(), tables }
+    }
+
+    /// A root from its parts; `tables` are at their positions in the schema.
+    pub(crate) fn from_parts(
+        schema: StdArc<Schema>,
+        revision: Revision,
+        applied: Applied,
+        tables: impl IntoIterator<Item = TableState>,
+    ) -> Self {
+        let tables = tables.into_iter().map(StdArc::new).collect();
+        Self { schema, revision, applied, tables }
+    }
+
+    pub(crate) fn table(&self, position: usize) -> &TableState {
+        &self.tables[position]
+    }
+
+    /// The table at `position` for writing: copied first if a published version shares it.
+    pub(crate) fn table_mut(&mut self, position: usize) -> &mut TableState {
+        StdArc::make_mut(&mut self.tables[position])
+    }
+
+    pub(crate) fn tables(&self) -> impl Iterator<Item = &TableState> {
+        self.tables.iter().map(|table| &**table)
+    }
+}
+
+#[cfg(not(any(fsmdb_loom, fsmdb_rwlock_root)))]
+mod cell {
+    use super::{Arc, Root};
+
+    /// Holds the current root.
+    pub(crate) struct RootCell {
+        root: arc_swap::ArcSwap<Root>,
+    }
+
+    impl RootCell {
+        pub(crate) fn new(root: Root) -> Self {
+            Self { root: arc_swap::ArcSwap::from_pointee(root) }
+        }
+
+        pub(crate) fn load(&self) -> Arc<Root> {
+            self.root.load_full()
+        }
+
+        pub(crate) fn store(&self, root: Root) {
+            self.root.store(Arc::new(root));
+        }
+    }
+}
+
+#[cfg(any(fsmdb_loom, fsmdb_rwlock_root))]
+mod cell {
+    use super::{Arc, Root};
+    use crate::sync::RwLock;
+
+    /// Holds the current root.
+    pub(crate) struct RootCell {
+        root: RwLock<Arc<Root>>,
+    }
+
+    impl RootCell {
+        pub(crate) fn new(root: Root) -> Self {
+            Self { root: RwLock::new(Arc::new(root)) }
+        }
+
+        pub(crate) fn load(&self) -> Arc<Root> {
+            Arc::clone(&self.root.read().expect("no code panics while it holds the cell"))
+        }
+
+        pub(crate) fn store(&self, root: Root) {
+            let root = Arc::new(root);
+            let mut slot = self.root.write().expect("no code panics while it holds the cell");
+            // The old root is dropped after the lock is released: its rows run user code.
+            let old = std::mem::replace(&mut *slot, root);
+            drop(slot);
+            drop(old);
+        }
+    }
+}
+
+pub(crate) use cell::RootCell;

@@ -1,0 +1,134 @@
+//! What the tables of a database are: names, keys, indexes; checked once, when it is built.
+//!
+//! `table.rs` holds the typed side that users implement or derive. `erased.rs` holds the side that
+//! the rest of the library works with, in which a table is a value and not a type, so that a table
+//! declared at run time can be the same code.
+//!
+//! # Invariants
+//!
+//! 1. Table names are distinct, and so are the index names of one table.
+//! 2. A handle's position is the position of its index definition.
+//! 3. A schema never changes after `build()`; roots share it.
+
+mod erased;
+mod table;
+
+pub(crate) use erased::TableSchema;
+pub use table::{Cardinality, Index, IndexDef, IndexKeys, Many, Table, Unique};
+
+use std::any::TypeId;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::error::SchemaError;
+use crate::limits::{INDEXES_PER_TABLE_MAX, NAME_BYTES_MAX, TABLES_MAX};
+
+/// The tables of a database, in the order in which they were given to the builder.
+pub(crate) struct Schema {
+    tables: Vec<Arc<TableSchema>>,
+    by_name: BTreeMap<Arc<str>, usize>,
+    by_type: BTreeMap<TypeId, usize>,
+    fingerprint: u64,
+}
+
+impl Schema {
+    /// Checks the tables and their indexes against invariants 1 and 2 and the limits.
+    pub(crate) fn new(tables: Vec<TableSchema>) -> Result<Self, SchemaError> {
+        if tables.len() > TABLES_MAX {
+            return Err(SchemaError::TooMany { what: "tables".into(), limit: TABLES_MAX });
+        }
+        let mut schema = Self {
+            fingerprint: fingerprint(&tables),
+            tables: Vec::with_capacity(tables.len()),
+            by_name: BTreeMap::new(),
+            by_type: BTreeMap::new(),
+        };
+        for (position, table) in tables.into_iter().enumerate() {
+            check_table(&table)?;
+            if schema.by_name.insert(Arc::clone(&table.name), position).is_some() {
+                return Err(SchemaError::DuplicateTable { table: table.name.to_string() });
+            }
+            if schema.by_type.insert(table.rows.row_type(), position).is_some() {
+                let type_name = table.rows.type_name().to_owned();
+                return Err(SchemaError::DuplicateType { type_name });
+            }
+            schema.tables.push(Arc::new(table));
+        }
+        Ok(schema)
+    }
+
+    pub(crate) fn tables(&self) -> &[Arc<TableSchema>] {
+        &self.tables
+    }
+
+    /// The position of the table called `name`.
+    pub(crate) fn position_of(&self, name: &str) -> Option<usize> {
+        self.by_name.get(name).copied()
+    }
+
+    /// The positions of the tables in the order of their names.
+    pub(crate) fn positions_by_name(&self) -> impl Iterator<Item = usize> {
+        self.by_name.values().copied()
+    }
+
+    /// The position of the table made of the type `T`.
+    pub(crate) fn position<T: Table>(&self) -> Option<usize> {
+        self.by_type.get(&TypeId::of::<T>()).copied()
+    }
+
+    /// A hash of every table's name, version and indexes: equal schemas have equal fingerprints,
+    /// in every build.
+    pub(crate) fn fingerprint(&self) -> u64 {
+        self.fingerprint
+    }
+}
+
+fn check_table(table: &TableSchema) -> Result<(), SchemaError> {
+    check_name(&table.name)?;
+    if table.indexes.len() > INDEXES_PER_TABLE_MAX {
+        let what = format!("indexes of table {}", table.name);
+        return Err(SchemaError::TooMany { what, limit: INDEXES_PER_TABLE_MAX });
+    }
+    for (defined, index) in table.indexes.iter().enumerate() {
+        check_name(&index.name)?;
+        let (table, name) = (table.name.to_string(), index.name.to_string());
+        if index.handle() != defined {
+            let handle = index.handle();
+            return Err(SchemaError::IndexPosition { table, index: name, handle, defined });
+        }
+    }
+    for (defined, index) in table.indexes.iter().enumerate() {
+        if table.indexes[..defined].iter().any(|earlier| earlier.name == index.name) {
+            let (table, index) = (table.name.to_string(), index.name.to_string());
+            return Err(SchemaError::DuplicateIndex { table, index });
+        }
+    }
+    Ok(())
+}
+
+fn check_name(name: &str) -> Result<(), SchemaError> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+    if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(allowed) {
+        return Err(SchemaError::InvalidName { name: name.to_owned(), limit: NAME_BYTES_MAX });
+    }
+    Ok(())
+}
+
+/// Two CRC-32C sums over the written form of the schema, one of them salted. It tells schemas
+/// apart by accident of difference, not against an attacker, and unlike `Hash` is the same in
+/// every build.
+fn fingerprint(tables: &[TableSchema]) -> u64 {
+    let mut tables: Vec<_> = tables.iter().collect();
+    tables.sort_by(|one, other| one.name.cmp(&other.name));
+    let mut text = String::new();
+    for table in tables {
+        text.push_str(&format!("table {} version {}\n", table.name, table.version));
+        for index in &table.indexes {
+            let kind = if index.unique { "unique" } else { "many" };
+            text.push_str(&format!("index {} {kind}\n", index.name));
+        }
+    }
+    let plain = crc32c::crc32c(text.as_bytes());
+    let salted = crc32c::crc32c_append(crc32c::crc32c(b"fsmdb schema"), text.as_bytes());
+    u64::from(plain) << 32 | u64::from(salted)
+}

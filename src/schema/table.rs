@@ -1,0 +1,195 @@
+//! What a type must say to be a table: its name, primary key and indexes.
+//!
+//! `#[derive(Table)]` writes these implementations; they can also be written by hand.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::key::{AsKey, Key, KeyBuf, KeyReader, print_from};
+
+/// A type whose values are the rows of one table.
+///
+/// Usually derived:
+///
+/// ```
+/// use fsmdb::Table;
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Clone, Debug, Serialize, Deserialize, Table)]
+/// #[table(name = "nodes")]
+/// struct Node {
+///     #[key]
+///     id: u64,
+///     #[index(unique)]
+///     name: String,
+///     #[index]
+///     datacenter: Option<String>,
+/// }
+///
+/// assert_eq!(Node::NAME, "nodes");
+/// assert_eq!(Node::BY_NAME.name(), "name");
+/// ```
+///
+/// # Laws
+///
+/// [`encode_primary_key`](Table::encode_primary_key) and the extractors of
+/// [`indexes`](Table::indexes) are pure functions of the row: no clock, no randomness, no hash
+/// order, no shared state. The database calls them again at any time and on every replica.
+///
+/// Rows are stored in snapshots by the named MessagePack encoding of their `serde`
+/// implementation. A field whose encoding depends on hash order (`HashMap`, `HashSet`) makes
+/// equal states give unequal bytes; use the ordered containers.
+pub trait Table: Serialize + DeserializeOwned + Send + Sync + Sized + 'static {
+    /// The type of the primary key: the key field, or a tuple of the key fields in their order.
+    type Key: Key;
+
+    /// The name of the table in errors and snapshots. Never change it once snapshots exist.
+    const NAME: &'static str;
+
+    /// The version of the row's layout; a snapshot of another version is refused.
+    const VERSION: u32;
+
+    /// Appends the encoding of this row's primary key to `out`.
+    fn encode_primary_key(&self, out: &mut KeyBuf);
+
+    /// The indexes of the table, each at the position that its handle carries.
+    fn indexes() -> Vec<IndexDef<Self>>;
+}
+
+/// How many rows one value of an index can have: [`Unique`] or [`Many`].
+pub trait Cardinality: sealed::Sealed + 'static {
+    /// Whether two rows may share a value.
+    const UNIQUE: bool;
+}
+
+/// Marks an index in which each value belongs to at most one row.
+#[derive(Clone, Copy, Debug)]
+pub enum Unique {}
+
+/// Marks an index in which any number of rows may share a value.
+#[derive(Clone, Copy, Debug)]
+pub enum Many {}
+
+impl Cardinality for Unique {
+    const UNIQUE: bool = true;
+}
+
+impl Cardinality for Many {
+    const UNIQUE: bool = false;
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for super::Unique {}
+    impl Sealed for super::Many {}
+}
+
+/// The typed handle of an index: `Job::BY_NAME`.
+///
+/// It carries the table `T`, the type `K` of the indexed value and the cardinality `C` in its
+/// type, so that a lookup with the wrong table, width or kind of key does not compile.
+pub struct Index<T, K, C> {
+    name: &'static str,
+    position: usize,
+    marker: PhantomData<fn() -> (T, K, C)>,
+}
+
+impl<T, K, C> Index<T, K, C> {
+    /// The handle of the index called `name` at `position` of [`Table::indexes`].
+    ///
+    /// `build()` checks that handle and definition agree.
+    #[must_use]
+    pub const fn new(name: &'static str, position: usize) -> Self {
+        Self { name, position, marker: PhantomData }
+    }
+
+    /// The name of the index in errors and snapshots.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// The position of the index in [`Table::indexes`].
+    #[must_use]
+    pub const fn position(&self) -> usize {
+        self.position
+    }
+}
+
+impl<T, K, C> Clone for Index<T, K, C> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T, K, C> Copy for Index<T, K, C> {}
+
+impl<T, K, C> fmt::Debug for Index<T, K, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Index").field("name", &self.name).field("position", &self.position).finish()
+    }
+}
+
+/// The definition of one index: its handle and the function that extracts its values from a row.
+pub struct IndexDef<T> {
+    pub(crate) name: &'static str,
+    pub(crate) position: usize,
+    pub(crate) unique: bool,
+    pub(crate) extract: fn(&T, &mut IndexKeys),
+    pub(crate) print: fn(&mut KeyReader<'_>) -> String,
+}
+
+impl<T> IndexDef<T> {
+    /// Defines the index of `handle`: `extract` pushes each value under which `row` is found.
+    ///
+    /// Pushing nothing leaves the row out of the index (an absent optional value, a filter that
+    /// says no); pushing a value twice is the same as pushing it once.
+    #[must_use]
+    pub fn new<K: Key, C: Cardinality>(
+        handle: Index<T, K, C>,
+        extract: fn(&T, &mut IndexKeys),
+    ) -> Self {
+        Self {
+            name: handle.name,
+            position: handle.position,
+            unique: C::UNIQUE,
+            extract,
+            print: print_from::<K>,
+        }
+    }
+}
+
+impl<T> fmt::Debug for IndexDef<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IndexDef")
+            .field("name", &self.name)
+            .field("unique", &self.unique)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Receives the values under which one row is found in one index.
+#[derive(Debug, Default)]
+pub struct IndexKeys {
+    values: Vec<KeyBuf>,
+}
+
+impl IndexKeys {
+    /// Adds one value.
+    pub fn push<K: Key, Q: AsKey<K> + ?Sized>(&mut self, value: &Q) {
+        let mut encoded = KeyBuf::new();
+        value.encode_key(&mut encoded);
+        self.values.push(encoded);
+    }
+
+    /// Sorts the values, drops duplicates and hands them out, leaving this receiver empty.
+    pub(crate) fn drain_sorted(&mut self) -> Vec<KeyBuf> {
+        let mut values = std::mem::take(&mut self.values);
+        values.sort_unstable();
+        values.dedup();
+        values
+    }
+}

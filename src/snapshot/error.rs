@@ -1,0 +1,191 @@
+//! Why a snapshot file could not be written or read.
+
+use std::io;
+
+use thiserror::Error;
+
+use crate::error::{Error, SchemaError};
+
+/// Why a snapshot file could not be written or read. The database is as it was before.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum SnapshotError {
+    /// The source or target failed.
+    #[error("at byte {offset}: {source}")]
+    Io {
+        /// How many bytes had been read or written.
+        offset: u64,
+        /// The failure.
+        source: io::Error,
+    },
+    /// The first bytes are not those of a snapshot file.
+    #[error("not a snapshot file: it does not begin with \"fsmdbSNP\"")]
+    NotASnapshot,
+    /// The file is of a format that this version does not read.
+    #[error("the file is of format {found}, this version reads format {supported}")]
+    FormatVersion {
+        /// The version in the file.
+        found: u32,
+        /// The version that can be read.
+        supported: u32,
+    },
+    /// The file ends before its end frame.
+    #[error("the file is cut off at byte {offset}")]
+    Truncated {
+        /// Where it ends.
+        offset: u64,
+    },
+    /// A frame differs from its checksum.
+    #[error("the frame at byte {offset} is damaged or out of place: its checksum is wrong")]
+    Checksum {
+        /// Where the frame begins.
+        offset: u64,
+    },
+    /// A frame claims to be longer than any frame may be.
+    #[error("the frame at byte {offset} claims {bytes} bytes, the limit is {limit}")]
+    FrameTooLarge {
+        /// Where the frame begins.
+        offset: u64,
+        /// The length that it claims.
+        bytes: u64,
+        /// The limit for its kind.
+        limit: u64,
+    },
+    /// A frame has the wrong kind for its place, or its content is not what its kind needs.
+    #[error("the frame at byte {offset} is malformed: {message}")]
+    Malformed {
+        /// Where the frame begins.
+        offset: u64,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// The file goes on after its end frame.
+    #[error("the file goes on after its end frame, at byte {offset}")]
+    Trailing {
+        /// Where the end frame ends.
+        offset: u64,
+    },
+    /// The file has a table that the schema does not.
+    #[error("the file has table {table}, which is not in the schema")]
+    UnknownTable {
+        /// The table's name.
+        table: String,
+    },
+    /// The schema has a table that the file does not.
+    #[error("table {table} of the schema is not in the file")]
+    MissingTable {
+        /// The table's name.
+        table: String,
+    },
+    /// The rows of a table are of another version than the schema's.
+    #[error("table {table} is of version {found} in the file, the schema has version {expected}")]
+    TableVersion {
+        /// The table's name.
+        table: String,
+        /// The version in the file.
+        found: u32,
+        /// The version in the schema.
+        expected: u32,
+    },
+    /// The number of rows of a table is not what the header says.
+    #[error("table {table} has {found} rows, the header says {expected}")]
+    RowCount {
+        /// The table's name.
+        table: String,
+        /// The rows that the file has.
+        found: u64,
+        /// The rows that its header says.
+        expected: u64,
+    },
+    /// The bytes of a row are not a row of its table.
+    #[error("table {table}, row {row}, at byte {offset}: {message}")]
+    Row {
+        /// The table's name.
+        table: String,
+        /// Which row of the table, from 0.
+        row: u64,
+        /// Where in the file.
+        offset: u64,
+        /// What is wrong.
+        message: String,
+    },
+    /// A row's key is not above the key of the row before it.
+    #[error("table {table}, row {row}, at byte {offset}: key {key} is repeated or out of order")]
+    RowOrder {
+        /// The table's name.
+        table: String,
+        /// Which row of the table, from 0.
+        row: u64,
+        /// Where the row begins in the file.
+        offset: u64,
+        /// The row's key, printed.
+        key: String,
+    },
+    /// The rows break a rule of the table: a unique value twice, a key that is too long.
+    #[error("the rows of the file break a rule: {0}")]
+    Rule(#[source] Error),
+    /// A row could not be encoded.
+    #[error("table {table}: row {key} cannot be encoded: {message}")]
+    RowEncode {
+        /// The table's name.
+        table: String,
+        /// The primary key, printed.
+        key: String,
+        /// What its `Serialize` said.
+        message: String,
+    },
+    /// A row is longer than [`limits::ROW_BYTES_MAX`](crate::limits::ROW_BYTES_MAX).
+    #[error("table {table}: row {key} needs {bytes} bytes, the limit is {limit}")]
+    RowTooLarge {
+        /// The table's name.
+        table: String,
+        /// The primary key, printed.
+        key: String,
+        /// Its encoded length.
+        bytes: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// The progress callback asked to stop.
+    #[error("cancelled at byte {offset}")]
+    Cancelled {
+        /// How many bytes had been read or written.
+        offset: u64,
+    },
+    /// The schema given to the builder is not one.
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
+    /// A state machine owns the database; only it installs snapshots.
+    #[error("a state machine owns this database: install the snapshot through it")]
+    NotWritable,
+}
+
+impl SnapshotError {
+    /// Whether the file is damaged or hostile, as against a failing device, another schema or a
+    /// cancelled run: another copy of the file may be good.
+    #[must_use]
+    pub fn is_corrupt(&self) -> bool {
+        match self {
+            Self::NotASnapshot
+            | Self::Truncated { .. }
+            | Self::Checksum { .. }
+            | Self::FrameTooLarge { .. }
+            | Self::Malformed { .. }
+            | Self::Trailing { .. }
+            | Self::RowCount { .. }
+            | Self::Row { .. }
+            | Self::RowOrder { .. }
+            | Self::Rule(_) => true,
+            Self::Io { .. }
+            | Self::FormatVersion { .. }
+            | Self::UnknownTable { .. }
+            | Self::MissingTable { .. }
+            | Self::TableVersion { .. }
+            | Self::RowEncode { .. }
+            | Self::RowTooLarge { .. }
+            | Self::Cancelled { .. }
+            | Self::Schema(_)
+            | Self::NotWritable => false,
+        }
+    }
+}

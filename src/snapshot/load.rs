@@ -1,0 +1,114 @@
+//! Builds a root from a snapshot file.
+
+use std::io::Read;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use super::error::SnapshotError;
+use super::format::{Header, OnProgress, Progress};
+use super::reader::{RawRow, SnapshotReader, Step};
+use crate::key::KeyBuf;
+use crate::root::Root;
+use crate::row::RowRef;
+use crate::schema::{Schema, TableSchema};
+use crate::table::TableState;
+
+/// Reads `source` whole and builds a root of `schema` from it, telling `progress` after each
+/// frame. Nothing but the result is affected.
+pub(crate) fn load<R: Read>(
+    schema: &Arc<Schema>,
+    source: R,
+    progress: OnProgress<'_>,
+) -> Result<Root, SnapshotError> {
+    let mut reader = SnapshotReader::new(source)?;
+    let mut loader = Loader::new(schema, &reader.header)?;
+    let rows_total = reader.rows_total();
+    while let Step::Rows(table) = reader.step(&mut |header, row| loader.row(header, row))? {
+        let bytes = reader.offset();
+        let table = &reader.header.tables[table].name;
+        let report = Progress { table, rows: reader.rows(), rows_total, bytes };
+        if let ControlFlow::Break(()) = progress(report) {
+            return Err(SnapshotError::Cancelled { offset: bytes });
+        }
+    }
+    let header = reader.header.clone();
+    reader.finish()?;
+    loader.into_root(schema, &header)
+}
+
+/// The rows read so far, by table of the header.
+struct Loader {
+    tables: Vec<LoadingTable>,
+}
+
+struct LoadingTable {
+    schema: Arc<TableSchema>,
+    rows: Vec<(KeyBuf, RowRef)>,
+}
+
+impl Loader {
+    /// Matches the tables of the header with those of the schema.
+    fn new(schema: &Schema, header: &Header) -> Result<Self, SnapshotError> {
+        let mut tables = Vec::with_capacity(header.tables.len());
+        for table in &header.tables {
+            let Some(position) = schema.position_of(&table.name) else {
+                return Err(SnapshotError::UnknownTable { table: table.name.clone() });
+            };
+            let schema = Arc::clone(&schema.tables()[position]);
+            if table.version != schema.version {
+                return Err(SnapshotError::TableVersion {
+                    table: table.name.clone(),
+                    found: table.version,
+                    expected: schema.version,
+                });
+            }
+            tables.push(LoadingTable { schema, rows: Vec::new() });
+        }
+        // Names in the header are distinct and all known, so a missing one shows in the count.
+        let missing = schema.tables().iter().find(|known| {
+            header.tables.binary_search_by(|table| table.name.as_str().cmp(&known.name)).is_err()
+        });
+        match missing {
+            Some(missing) => Err(SnapshotError::MissingTable { table: missing.name.to_string() }),
+            None => Ok(Self { tables }),
+        }
+    }
+
+    fn row(&mut self, header: &Header, raw: RawRow<'_>) -> Result<(), SnapshotError> {
+        let LoadingTable { schema, rows } = &mut self.tables[raw.table];
+        let failed = |offset: u64, message: String| SnapshotError::Row {
+            table: schema.name.to_string(),
+            row: raw.row,
+            offset: raw.offset + offset,
+            message,
+        };
+        let decoded = schema.rows.decode(raw.record);
+        let row = decoded.map_err(|error| failed(error.offset, error.message))?;
+        if row.meta().modified > header.tables[raw.table].modified {
+            return Err(failed(0, "the row was modified after its table".into()));
+        }
+        let key = schema.key_of(&row);
+        if rows.last().is_some_and(|(last, _)| *last >= key) {
+            return Err(SnapshotError::RowOrder {
+                table: schema.name.to_string(),
+                row: raw.row,
+                offset: raw.offset,
+                key: schema.print_key(&key),
+            });
+        }
+        rows.push((key, row));
+        Ok(())
+    }
+
+    fn into_root(self, schema: &Arc<Schema>, header: &Header) -> Result<Root, SnapshotError> {
+        let mut states: Vec<Option<TableState>> = schema.tables().iter().map(|_| None).collect();
+        for (table, header) in self.tables.into_iter().zip(&header.tables) {
+            let position = schema.position_of(&header.name).expect("matched with the schema");
+            let state = TableState::from_rows(table.schema, table.rows, header.modified)
+                .map_err(SnapshotError::Rule)?;
+            states[position] = Some(state);
+        }
+        let states = states.into_iter().map(|state| state.expect("no table is missing"));
+        Ok(Root::from_parts(Arc::clone(schema), header.revision, header.applied, states))
+    }
+}

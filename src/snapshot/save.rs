@@ -1,0 +1,144 @@
+//! Writes one version as a snapshot file.
+
+use std::io::Write;
+
+use serde::Serialize;
+
+use super::error::SnapshotError;
+use super::format::{End, Header, IndexHeader, OnProgress, Progress, Summary, TableHeader, kind};
+use super::frame::FrameWriter;
+use super::reader::ROWS_HEADER_BYTES;
+use crate::limits::{FRAME_BYTES_TARGET, ROW_BYTES_MAX};
+use crate::root::Root;
+use crate::row::RowRef;
+use crate::table::TableState;
+
+/// Writes `root` to `target`, telling `progress` after each frame.
+pub(crate) fn save<W: Write>(
+    root: &Root,
+    target: W,
+    progress: OnProgress<'_>,
+) -> Result<Summary, SnapshotError> {
+    let header = header_of(root);
+    let mut saver = Saver {
+        frames: FrameWriter::new(target)?,
+        summary: Summary::new(&header),
+        rows_total: header.tables.iter().map(|table| table.rows).sum(),
+        payload: Vec::with_capacity(FRAME_BYTES_TARGET),
+        rows_in_payload: 0,
+        progress,
+    };
+    saver.frames.frame(kind::HEADER, &to_messagepack(&header))?;
+    for (position, table) in tables_by_name(root).enumerate() {
+        saver.table(position, table)?;
+    }
+    let end = End { rows: saver.summary.rows, offset: saver.frames.offset() };
+    saver.frames.frame(kind::END, &to_messagepack(&end))?;
+    saver.summary.bytes = saver.frames.finish()?;
+    Ok(saver.summary)
+}
+
+struct Saver<'a, W> {
+    frames: FrameWriter<W>,
+    summary: Summary,
+    rows_total: u64,
+    payload: Vec<u8>,
+    rows_in_payload: u32,
+    progress: OnProgress<'a>,
+}
+
+impl<W: Write> Saver<'_, W> {
+    fn table(&mut self, position: usize, table: &TableState) -> Result<(), SnapshotError> {
+        let mut record = Vec::new();
+        for (key, row) in table.rows().iter() {
+            encode_row(table, key, row, &mut record)?;
+            if self.payload.len() + record.len() > FRAME_BYTES_TARGET {
+                self.close_frame(position, table)?;
+            }
+            if self.payload.is_empty() {
+                self.payload.resize(ROWS_HEADER_BYTES, 0);
+            }
+            let length = u32::try_from(record.len()).expect("a row is below its limit");
+            self.payload.extend_from_slice(&length.to_le_bytes());
+            self.payload.extend_from_slice(&record);
+            self.rows_in_payload += 1;
+            self.summary.count(position, record.len());
+        }
+        self.close_frame(position, table)
+    }
+
+    fn close_frame(&mut self, position: usize, table: &TableState) -> Result<(), SnapshotError> {
+        if self.rows_in_payload == 0 {
+            return Ok(());
+        }
+        let position = u32::try_from(position).expect("tables are below their limit");
+        self.payload[..4].copy_from_slice(&position.to_le_bytes());
+        self.payload[4..8].copy_from_slice(&self.rows_in_payload.to_le_bytes());
+        self.frames.frame(kind::ROWS, &self.payload)?;
+        self.payload.clear();
+        self.rows_in_payload = 0;
+        let bytes = self.frames.offset();
+        let report = Progress {
+            table: &table.schema().name,
+            rows: self.summary.rows,
+            rows_total: self.rows_total,
+            bytes,
+        };
+        match (self.progress)(report) {
+            std::ops::ControlFlow::Continue(()) => Ok(()),
+            std::ops::ControlFlow::Break(()) => Err(SnapshotError::Cancelled { offset: bytes }),
+        }
+    }
+}
+
+fn encode_row(
+    table: &TableState,
+    key: &[u8],
+    row: &RowRef,
+    record: &mut Vec<u8>,
+) -> Result<(), SnapshotError> {
+    record.clear();
+    let schema = table.schema();
+    let named = || (schema.name.to_string(), schema.print_key(key));
+    schema.rows.encode(row, record).map_err(|message| {
+        let (table, key) = named();
+        SnapshotError::RowEncode { table, key, message }
+    })?;
+    if record.len() > ROW_BYTES_MAX {
+        let (table, key) = named();
+        let (bytes, limit) = (record.len() as u64, ROW_BYTES_MAX as u64);
+        return Err(SnapshotError::RowTooLarge { table, key, bytes, limit });
+    }
+    Ok(())
+}
+
+/// The tables in the order in which files have them, whatever the order of the builder.
+fn tables_by_name(root: &Root) -> impl Iterator<Item = &TableState> {
+    root.schema.positions_by_name().map(|position| root.table(position))
+}
+
+fn header_of(root: &Root) -> Header {
+    let tables = tables_by_name(root).map(|table| {
+        let schema = table.schema();
+        let indexes = schema.indexes.iter();
+        TableHeader {
+            name: schema.name.to_string(),
+            version: schema.version,
+            rows: table.len() as u64,
+            modified: table.modified(),
+            indexes: indexes
+                .map(|index| IndexHeader { name: index.name.to_string(), unique: index.unique })
+                .collect(),
+        }
+    });
+    Header {
+        revision: root.revision,
+        applied: root.applied,
+        fingerprint: root.schema.fingerprint(),
+        tables: tables.collect(),
+    }
+}
+
+fn to_messagepack<T: Serialize>(value: &T) -> Vec<u8> {
+    rmp_serde::to_vec_named(value).expect("headers are plain structs, writing to memory")
+}

@@ -1,0 +1,118 @@
+//! The typed view of one index in one version.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use super::rows::Rows;
+use super::state::{TableState, as_bytes};
+use crate::key::{AsKey, AsPrefix, KeyBuf, KeyRange, encode, prefix_bounds};
+use crate::row::{Row, typed};
+use crate::schema::{Index, Many, Table, Unique};
+
+/// Reads one index of a table: rows in the order of the index's values, and for equal values in
+/// the order of their primary keys.
+///
+/// In a multi-valued index a row is met once for each of its values in the range asked, and once
+/// for one value.
+pub struct IndexReader<'a, T, K, C> {
+    state: &'a TableState,
+    position: usize,
+    marker: PhantomData<fn() -> (T, K, C)>,
+}
+
+impl<'a, T: Table, K, C> IndexReader<'a, T, K, C> {
+    pub(crate) fn new(state: &'a TableState, index: Index<T, K, C>) -> Self {
+        Self { state, position: index.position(), marker: PhantomData }
+    }
+
+    /// All rows that are in the index, in its order.
+    #[must_use]
+    pub fn iter(&self) -> Rows<'a, T> {
+        Rows::new(self.state.index(self.position).iter())
+    }
+
+    /// The number of entries, O(1): rows, or values of rows in a multi-valued index.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.state.index(self.position).len()
+    }
+
+    /// Whether the index has no entry.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The row with the lowest value.
+    #[must_use]
+    pub fn first(&self) -> Option<&'a Row<T>> {
+        self.state.index(self.position).first().map(|(_, row)| typed(row))
+    }
+
+    /// The row with the highest value.
+    #[must_use]
+    pub fn last(&self) -> Option<&'a Row<T>> {
+        self.state.index(self.position).last().map(|(_, row)| typed(row))
+    }
+
+    /// Whether any row has `value`.
+    #[must_use]
+    pub fn contains<Q: AsKey<K> + ?Sized>(&self, value: &Q) -> bool {
+        self.state.entries_of(self.position, encode(value)).next().is_some()
+    }
+
+    /// The rows that have `value`, whatever the cardinality of the index.
+    pub(crate) fn rows_of<Q: AsKey<K> + ?Sized>(&self, value: &Q) -> Rows<'a, T> {
+        Rows::new(self.state.entries_of(self.position, encode(value)))
+    }
+
+    /// The rows whose values lie in `range`, in order. Crossed bounds give no rows.
+    #[must_use]
+    pub fn range<R: KeyRange<K>>(&self, range: R) -> Rows<'a, T> {
+        let (low, high) = range.encode_bounds();
+        Rows::new(self.state.index(self.position).range(as_bytes(&low), as_bytes(&high)))
+    }
+
+    /// The rows whose values begin with the components of `prefix`: `&("prod",)` for a value
+    /// `(String, Status)`, or with a string that is named as one: `&StartsWith("web-")`.
+    ///
+    /// A component matches whole: `("a",)` never finds `("ab", _)`.
+    #[must_use]
+    pub fn prefix<P: AsPrefix<K> + ?Sized>(&self, prefix: &P) -> Rows<'a, T> {
+        let mut encoded = KeyBuf::new();
+        prefix.encode_prefix(&mut encoded);
+        let (low, high) = prefix_bounds(encoded);
+        Rows::new(self.state.index(self.position).range(as_bytes(&low), as_bytes(&high)))
+    }
+}
+
+impl<'a, T: Table, K> IndexReader<'a, T, K, Unique> {
+    /// The row that has `value`, O(log n).
+    #[must_use]
+    pub fn get<Q: AsKey<K> + ?Sized>(&self, value: &Q) -> Option<&'a Row<T>> {
+        self.state.index(self.position).get(&encode(value)).map(typed)
+    }
+}
+
+impl<'a, T: Table, K> IndexReader<'a, T, K, Many> {
+    /// The rows that have `value`, in the order of their primary keys.
+    #[must_use]
+    pub fn get<Q: AsKey<K> + ?Sized>(&self, value: &Q) -> Rows<'a, T> {
+        self.rows_of(value)
+    }
+}
+
+impl<T, K, C> Clone for IndexReader<'_, T, K, C> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T, K, C> Copy for IndexReader<'_, T, K, C> {}
+
+impl<T, K, C> fmt::Debug for IndexReader<'_, T, K, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = &self.state.schema().indexes[self.position].name;
+        f.debug_struct("IndexReader").field("index", name).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,28 @@
+//! One table's state: its rows and its indexes, kept together.
+//!
+//! `state.rs` holds the state and its check, `statement.rs` changes it, `reader.rs` and `index.rs`
+//! are the typed views that users read through, `rows.rs` their iterator.
+//!
+//! # Invariants
+//!
+//! 1. Every index equals what recomputing it from the rows gives: for a unique index one entry
+//!    `value`, for a non-unique one an entry `value ++ primary key`, for each distinct value of
+//!    each row. [`TableState::check`] proves it.
+//! 2. No value of a unique index has two rows.
+//! 3. A statement computes everything that user code can spoil before its first change, so that a
+//!    refusal or a panic leaves the state as it was.
+//! 4. `modified` never decreases, also across deletes.
+
+mod bulk;
+mod check;
+mod index;
+mod reader;
+mod rows;
+mod state;
+mod statement;
+
+pub use index::IndexReader;
+pub use reader::TableReader;
+pub use rows::Rows;
+pub(crate) use state::TableState;
+pub(crate) use statement::Mode;

@@ -1,0 +1,145 @@
+//! The typed view of one table in one version.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use super::index::IndexReader;
+use super::rows::Rows;
+use super::state::{TableState, as_bytes};
+use crate::key::{AsKey, AsPrefix, KeyBuf, KeyRange, encode, prefix_bounds};
+use crate::revision::Revision;
+use crate::row::{Row, typed};
+use crate::schema::{Cardinality, Index, Table};
+
+/// Reads one table of a snapshot or transaction. Nothing here can fail or block.
+///
+/// Keys may be given in any form that encodes like the key type: `&str` for a `String`, a tuple of
+/// references for a tuple.
+///
+/// ```
+/// # use fsmdb::{Db, Table};
+/// # use serde::{Deserialize, Serialize};
+/// # #[derive(Clone, Debug, Serialize, Deserialize, Table)]
+/// # #[table(name = "nodes")]
+/// # struct Node { #[key] id: u64, #[index] zone: String }
+/// # let db = Db::builder().table::<Node>().build()?;
+/// # let mut txn = db.write();
+/// for (id, zone) in [(1, "east"), (2, "west"), (3, "east")] {
+///     txn.insert(Node { id, zone: zone.into() })?;
+/// }
+/// # txn.commit();
+/// let snap = db.read();
+/// let nodes = snap.table::<Node>();
+/// assert_eq!(nodes.len(), 3);
+/// assert_eq!(nodes.range(2..).map(|node| node.id).collect::<Vec<_>>(), [2, 3]);
+/// assert_eq!(nodes.index(Node::BY_ZONE).get("east").rev().next().unwrap().id, 3);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct TableReader<'a, T> {
+    state: &'a TableState,
+    marker: PhantomData<fn() -> T>,
+}
+
+impl<'a, T: Table> TableReader<'a, T> {
+    pub(crate) fn new(state: &'a TableState) -> Self {
+        Self { state, marker: PhantomData }
+    }
+
+    /// The row with the primary key `key`, O(log n).
+    #[must_use]
+    pub fn get<Q: AsKey<T::Key> + ?Sized>(&self, key: &Q) -> Option<&'a Row<T>> {
+        self.state.rows().get(&encode(key)).map(typed)
+    }
+
+    /// Whether there is a row with the primary key `key`, O(log n).
+    #[must_use]
+    pub fn contains<Q: AsKey<T::Key> + ?Sized>(&self, key: &Q) -> bool {
+        self.state.rows().get(&encode(key)).is_some()
+    }
+
+    /// The number of rows, O(1).
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.state.len()
+    }
+
+    /// Whether there is no row.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// All rows in the order of their primary keys.
+    #[must_use]
+    pub fn iter(&self) -> Rows<'a, T> {
+        Rows::new(self.state.rows().iter())
+    }
+
+    /// The row with the lowest primary key.
+    #[must_use]
+    pub fn first(&self) -> Option<&'a Row<T>> {
+        self.state.rows().first().map(|(_, row)| typed(row))
+    }
+
+    /// The row with the highest primary key.
+    #[must_use]
+    pub fn last(&self) -> Option<&'a Row<T>> {
+        self.state.rows().last().map(|(_, row)| typed(row))
+    }
+
+    /// The rows whose primary keys lie in `range`, in order. Crossed bounds give no rows.
+    #[must_use]
+    pub fn range<R: KeyRange<T::Key>>(&self, range: R) -> Rows<'a, T> {
+        let (low, high) = range.encode_bounds();
+        Rows::new(self.state.rows().range(as_bytes(&low), as_bytes(&high)))
+    }
+
+    /// The rows whose primary keys begin with the components of `prefix`: `&("prod",)`, or with a
+    /// string that is named as one: `&StartsWith("web-")`.
+    ///
+    /// A component matches whole: `("a",)` never finds `("ab", 1)`.
+    #[must_use]
+    pub fn prefix<P: AsPrefix<T::Key> + ?Sized>(&self, prefix: &P) -> Rows<'a, T> {
+        let mut encoded = KeyBuf::new();
+        prefix.encode_prefix(&mut encoded);
+        let (low, high) = prefix_bounds(encoded);
+        Rows::new(self.state.rows().range(as_bytes(&low), as_bytes(&high)))
+    }
+
+    /// The view of one index: `jobs.index(Job::BY_STATUS)`.
+    #[must_use]
+    pub fn index<K, C: Cardinality>(&self, index: Index<T, K, C>) -> IndexReader<'a, T, K, C> {
+        IndexReader::new(self.state, index)
+    }
+
+    /// The revision of the last commit that changed this table, deletes included; it never
+    /// decreases.
+    #[must_use]
+    pub fn modified(&self) -> Revision {
+        self.state.modified()
+    }
+}
+
+impl<T> Clone for TableReader<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for TableReader<'_, T> {}
+
+impl<'a, T: Table> IntoIterator for TableReader<'a, T> {
+    type Item = &'a Row<T>;
+    type IntoIter = Rows<'a, T>;
+
+    fn into_iter(self) -> Rows<'a, T> {
+        self.iter()
+    }
+}
+
+impl<T> fmt::Debug for TableReader<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (table, rows) = (&self.state.schema().name, self.state.len());
+        f.debug_struct("TableReader").field("table", table).field("rows", &rows).finish()
+    }
+}

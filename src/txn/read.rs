@@ -1,0 +1,187 @@
+//! Snapshots, and the trait of everything that can be read like one.
+
+use std::fmt;
+use std::io;
+
+use super::write::WriteTxn;
+use crate::error::Error;
+use crate::revision::{Applied, Revision};
+use crate::root::Root;
+use crate::schema::Table;
+use crate::snapshot::{self, Progress, SnapshotError, Summary};
+use crate::sync::Arc;
+use crate::table::TableReader;
+
+/// One version of the whole database, for as long as it is held.
+///
+/// Owned, cheap to clone and to send; it never changes, never blocks the writer and outlives the
+/// [`Db`](crate::Db) handle. It keeps the rows of its version in memory while it lives.
+#[derive(Clone)]
+pub struct Snapshot {
+    root: Arc<Root>,
+}
+
+impl Snapshot {
+    pub(crate) fn new(root: Arc<Root>) -> Self {
+        Self { root }
+    }
+
+    /// The table whose rows are values of `T`.
+    ///
+    /// # Panics
+    ///
+    /// When `T` is not a table of the database.
+    #[must_use]
+    pub fn table<T: Table>(&self) -> TableReader<'_, T> {
+        table_of(&self.root)
+    }
+
+    /// The revision of this version.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        self.root.revision
+    }
+
+    /// The last log entry applied in this version; (0, 0) in an embedded database.
+    #[must_use]
+    pub fn applied(&self) -> Applied {
+        self.root.applied
+    }
+
+    /// Proves that every index equals what recomputing it from the rows gives; O(rows x indexes).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Inconsistent`] naming the first difference.
+    pub fn check(&self) -> Result<(), Error> {
+        self.root.tables().try_for_each(|table| table.check())
+    }
+
+    /// Writes this version as a snapshot file: every table of the schema, rows in key order.
+    ///
+    /// Equal states give equal bytes. The writer is not stalled, and memory is bounded by one
+    /// frame whatever the size. Give it a buffered writer or a file: frames are written whole.
+    ///
+    /// ```
+    /// # use fsmdb::{Db, Table};
+    /// # use serde::{Deserialize, Serialize};
+    /// # #[derive(Clone, Debug, Serialize, Deserialize, Table)]
+    /// # #[table(name = "nodes")]
+    /// # struct Node { #[key] id: u64 }
+    /// # let db = Db::builder().table::<Node>().build()?;
+    /// # let mut txn = db.write();
+    /// # txn.insert(Node { id: 1 })?;
+    /// # txn.commit();
+    /// let mut file = Vec::new();
+    /// db.read().save(&mut file)?;
+    ///
+    /// let copy = Db::builder().table::<Node>().load(file.as_slice())?;
+    /// assert_eq!(copy.read().table::<Node>().len(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`SnapshotError::Io`] from `target`; [`SnapshotError::RowEncode`] or
+    /// [`SnapshotError::RowTooLarge`] naming the row.
+    pub fn save<W: io::Write>(&self, target: W) -> Result<Summary, SnapshotError> {
+        self.save_with(target, |_| Progress::CONTINUE)
+    }
+
+    /// As [`save`](Snapshot::save), telling `progress` how far it is after each frame; it can
+    /// cancel.
+    ///
+    /// # Errors
+    ///
+    /// As [`save`](Snapshot::save), and [`SnapshotError::Cancelled`].
+    pub fn save_with<W: io::Write>(
+        &self,
+        target: W,
+        mut progress: impl FnMut(Progress<'_>) -> std::ops::ControlFlow<()>,
+    ) -> Result<Summary, SnapshotError> {
+        snapshot::save(&self.root, target, &mut progress)
+    }
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (revision, applied) = (self.revision().0, self.applied());
+        f.debug_struct("Snapshot").field("revision", &revision).field("applied", &applied).finish()
+    }
+}
+
+/// Anything that can be read like a snapshot: a [`Snapshot`], or a [`WriteTxn`] with its own
+/// writes.
+///
+/// ```
+/// # use fsmdb::{Db, Read, Table};
+/// # use serde::{Deserialize, Serialize};
+/// # #[derive(Clone, Debug, Serialize, Deserialize, Table)]
+/// # #[table(name = "nodes")]
+/// # struct Node { #[key] id: u64, #[index] ready: bool }
+/// fn ready(db: &impl Read) -> usize {
+///     db.table::<Node>().index(Node::BY_READY).get(&true).count()
+/// }
+///
+/// let db = Db::builder().table::<Node>().build()?;
+/// let mut txn = db.write();
+/// txn.insert(Node { id: 1, ready: true })?;
+/// assert_eq!(ready(&txn), 1);
+/// assert_eq!(ready(&db.read()), 0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub trait Read: sealed::Sealed {
+    /// The table whose rows are values of `T`.
+    ///
+    /// # Panics
+    ///
+    /// When `T` is not a table of the database.
+    #[must_use]
+    fn table<T: Table>(&self) -> TableReader<'_, T>;
+
+    /// The revision of the version that is read; in a write transaction the one it will make.
+    #[must_use]
+    fn revision(&self) -> Revision;
+}
+
+impl Read for Snapshot {
+    fn table<T: Table>(&self) -> TableReader<'_, T> {
+        Self::table(self)
+    }
+
+    fn revision(&self) -> Revision {
+        Self::revision(self)
+    }
+}
+
+impl Read for WriteTxn<'_> {
+    fn table<T: Table>(&self) -> TableReader<'_, T> {
+        WriteTxn::table(self)
+    }
+
+    fn revision(&self) -> Revision {
+        WriteTxn::revision(self)
+    }
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for super::Snapshot {}
+    impl Sealed for super::WriteTxn<'_> {}
+}
+
+/// The typed view of a table of `root`; panics when `T` is not one.
+pub(super) fn table_of<T: Table>(root: &Root) -> TableReader<'_, T> {
+    TableReader::new(root.table(position_of::<T>(root)))
+}
+
+/// The position of the table `T`; panics when `T` is not a table of the database.
+pub(super) fn position_of<T: Table>(root: &Root) -> usize {
+    root.schema.position::<T>().unwrap_or_else(|| {
+        panic!(
+            "table {} is not in the schema: add .table::<{}>() to the builder",
+            T::NAME,
+            std::any::type_name::<T>()
+        )
+    })
+}

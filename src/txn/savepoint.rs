@@ -1,0 +1,25 @@
+//! A point in a write transaction to which it can go back.
+
+use std::fmt;
+
+use super::changes::ChangeLog;
+use crate::root::Root;
+use crate::sync::Arc;
+
+/// A point in a write transaction, from [`WriteTxn::savepoint`](super::WriteTxn::savepoint).
+///
+/// Taking one and going back to it cost O(1). It can be used any number of times and in any order:
+/// going back to an early savepoint does not spoil a later one.
+#[derive(Clone)]
+pub struct Savepoint {
+    /// The version under the transaction, by which a savepoint of another one is told apart.
+    pub(super) base: Arc<Root>,
+    pub(super) root: Root,
+    pub(super) log: ChangeLog,
+}
+
+impl fmt::Debug for Savepoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Savepoint").field("statements", &self.log.len()).finish_non_exhaustive()
+    }
+}

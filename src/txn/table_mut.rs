@@ -1,0 +1,211 @@
+//! The typed statements of a write transaction on one table.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use super::write::WriteTxn;
+use crate::error::Error;
+use crate::key::{AsKey, AsPrefix, KeyBuf, KeyRange, encode};
+use crate::row::{Row, RowMeta, RowRef, typed, typed_arc};
+use crate::schema::{Cardinality, Index, Table};
+use crate::table::{Mode, Rows, TableReader, TableState};
+
+/// One table of a write transaction, from [`WriteTxn::table_mut`].
+///
+/// Each statement costs O(log n) for the row and for each index, and either happens or leaves the
+/// transaction exactly as it was, also when a function of the schema panics.
+pub struct TableMut<'txn, 'db, T> {
+    txn: &'txn mut WriteTxn<'db>,
+    position: usize,
+    marker: PhantomData<fn() -> T>,
+}
+
+impl<'txn, 'db, T: Table> TableMut<'txn, 'db, T> {
+    pub(super) fn new(txn: &'txn mut WriteTxn<'db>, position: usize) -> Self {
+        Self { txn, position, marker: PhantomData }
+    }
+
+    /// The table as it is now, for reading.
+    #[must_use]
+    pub fn read(&self) -> TableReader<'_, T> {
+        TableReader::new(self.state())
+    }
+
+    /// Inserts `row`, whose primary key must be free, and returns its handle.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::KeyExists`], [`Error::Taken`], [`Error::KeyTooLong`] or
+    /// [`Error::TooManyEntries`]; nothing has changed then.
+    pub fn insert(&mut self, row: T) -> Result<Arc<Row<T>>, Error> {
+        self.put(row, Mode::Insert).map(|(row, _)| row)
+    }
+
+    /// Inserts `row`, or replaces the row with its primary key and returns that one.
+    ///
+    /// A replaced row keeps its created revision.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Taken`], [`Error::KeyTooLong`] or [`Error::TooManyEntries`]; nothing has changed
+    /// then.
+    pub fn upsert(&mut self, row: T) -> Result<Option<Arc<Row<T>>>, Error> {
+        let (_, before) = self.put(row, Mode::Upsert)?;
+        Ok(before.map(typed_arc))
+    }
+
+    /// Changes the row with the primary key `key` by a closure that works on a copy.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`], [`Error::KeyChanged`] when the closure changed the primary key, or as
+    /// [`upsert`](TableMut::upsert); nothing has changed then, also when the closure panics.
+    pub fn update<Q: AsKey<T::Key> + ?Sized>(
+        &mut self,
+        key: &Q,
+        change: impl FnOnce(&mut T),
+    ) -> Result<Arc<Row<T>>, Error>
+    where
+        T: Clone,
+    {
+        let key = encode(key);
+        let state = self.state();
+        let schema = state.schema();
+        let Some(before) = state.rows().get(&key) else {
+            let (table, key) = (schema.name.to_string(), schema.print_key(&key));
+            return Err(Error::NotFound { table, key });
+        };
+        let mut value = typed::<T>(before).value().clone();
+        change(&mut value);
+        let mut changed = KeyBuf::new();
+        value.encode_primary_key(&mut changed);
+        if changed != key {
+            return Err(Error::KeyChanged {
+                table: schema.name.to_string(),
+                key: schema.print_key(&key),
+                changed: schema.print_key(&changed),
+            });
+        }
+        self.put(value, Mode::Upsert).map(|(row, _)| row)
+    }
+
+    /// Deletes the row with the primary key `key` and returns it.
+    pub fn delete<Q: AsKey<T::Key> + ?Sized>(&mut self, key: &Q) -> Option<Arc<Row<T>>> {
+        let key = encode(key);
+        let revision = self.txn.revision();
+        let row = self.txn.root.table_mut(self.position).delete(&key, revision)?;
+        self.txn.log.push(self.position, key, Some(Arc::clone(&row)));
+        Some(typed_arc(row))
+    }
+
+    /// Deletes the rows whose primary keys lie in `range` and returns how many there were;
+    /// `..` empties the table.
+    pub fn delete_all<R: KeyRange<T::Key>>(&mut self, range: R) -> usize {
+        self.delete_where(|table| table.range(range), |_| true)
+    }
+
+    /// Deletes the rows whose primary keys begin with `prefix`, as [`TableReader::prefix`] finds
+    /// them, and returns how many there were.
+    pub fn delete_prefix<P: AsPrefix<T::Key> + ?Sized>(&mut self, prefix: &P) -> usize {
+        self.delete_where(|table| table.prefix(prefix), |_| true)
+    }
+
+    /// Deletes the rows for which `keep` says no, met in the order of their primary keys, and
+    /// returns how many there were.
+    pub fn retain(&mut self, mut keep: impl FnMut(&Row<T>) -> bool) -> usize {
+        self.delete_where(|table| table.iter(), |row| !keep(row))
+    }
+
+    /// One index of the table, to delete by its values.
+    pub fn index<K, C>(&mut self, index: Index<T, K, C>) -> IndexMut<'_, 'txn, 'db, T, K, C> {
+        IndexMut { table: self, index }
+    }
+
+    fn state(&self) -> &TableState {
+        self.txn.root.table(self.position)
+    }
+
+    fn put(&mut self, value: T, mode: Mode) -> Result<(Arc<Row<T>>, Option<RowRef>), Error> {
+        let revision = self.txn.revision();
+        let mut key = KeyBuf::new();
+        value.encode_primary_key(&mut key);
+        let before = self.state().claim(&key, mode)?;
+        let created = before.as_ref().map_or(revision, |before| before.meta().created);
+        let row = Row::new(RowMeta { created, modified: revision }, value);
+        let erased: RowRef = Arc::<Row<T>>::clone(&row);
+        let table = self.txn.root.table_mut(self.position);
+        table.put(erased, &key, before.as_ref(), revision)?;
+        self.txn.log.push(self.position, key, before.clone());
+        Ok((row, before))
+    }
+
+    /// Deletes the rows that `select` finds and `doomed` agrees to.
+    ///
+    /// It works on a copy of the table and puts it in place at the end, so that a panic of a
+    /// function of the schema leaves the transaction as it was.
+    fn delete_where(
+        &mut self,
+        select: impl for<'a> FnOnce(TableReader<'a, T>) -> Rows<'a, T>,
+        mut doomed: impl FnMut(&Row<T>) -> bool,
+    ) -> usize {
+        let revision = self.txn.revision();
+        let view = self.state().clone();
+        let mut work = view.clone();
+        let mut deleted = Vec::new();
+        for row in select(TableReader::new(&view)).filter(|row| doomed(row)) {
+            let mut key = KeyBuf::new();
+            row.value().encode_primary_key(&mut key);
+            // A multi-valued index can show a row twice; the second time it is gone.
+            if let Some(row) = work.delete(&key, revision) {
+                deleted.push((key, row));
+            }
+        }
+        let count = deleted.len();
+        *self.txn.root.table_mut(self.position) = work;
+        for (key, row) in deleted {
+            self.txn.log.push(self.position, key, Some(row));
+        }
+        count
+    }
+}
+
+/// One index of a table of a write transaction, from [`TableMut::index`].
+pub struct IndexMut<'table, 'txn, 'db, T, K, C> {
+    table: &'table mut TableMut<'txn, 'db, T>,
+    index: Index<T, K, C>,
+}
+
+impl<T: Table, K, C: Cardinality> IndexMut<'_, '_, '_, T, K, C> {
+    /// Deletes the rows that have `value` and returns how many there were.
+    pub fn delete_all<Q: AsKey<K> + ?Sized>(&mut self, value: &Q) -> usize {
+        let index = self.index;
+        self.table.delete_where(|table| table.index(index).rows_of(value), |_| true)
+    }
+
+    /// Deletes the rows whose values lie in `range` and returns how many there were.
+    pub fn delete_range<R: KeyRange<K>>(&mut self, range: R) -> usize {
+        let index = self.index;
+        self.table.delete_where(|table| table.index(index).range(range), |_| true)
+    }
+
+    /// Deletes the rows whose values begin with `prefix`, as
+    /// [`IndexReader::prefix`](crate::IndexReader::prefix) finds them, and returns how many there
+    /// were.
+    pub fn delete_prefix<P: AsPrefix<K> + ?Sized>(&mut self, prefix: &P) -> usize {
+        let index = self.index;
+        self.table.delete_where(|table| table.index(index).prefix(prefix), |_| true)
+    }
+}
+
+impl<T: Table> fmt::Debug for TableMut<'_, '_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TableMut").field("table", &T::NAME).finish_non_exhaustive()
+    }
+}
+
+impl<T: Table, K, C> fmt::Debug for IndexMut<'_, '_, '_, T, K, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IndexMut").field("index", &self.index).finish_non_exhaustive()
+    }
+}

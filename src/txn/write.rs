@@ -1,0 +1,221 @@
+//! The write transaction.
+
+use std::fmt;
+use std::sync::Arc as StdArc;
+
+use super::changes::{Change, ChangeLog, Committed};
+use super::read::{Snapshot, position_of, table_of};
+use super::savepoint::Savepoint;
+use super::table_mut::TableMut;
+use crate::error::Error;
+use crate::revision::{Applied, Revision};
+use crate::root::{Root, RootCell};
+use crate::row::Row;
+use crate::schema::Table;
+use crate::sync::{Arc, MutexGuard};
+use crate::table::TableReader;
+
+/// The one transaction that may write, from [`Db::write`](crate::Db::write).
+///
+/// It reads its own writes. Each statement either happens or leaves the transaction as it was.
+/// [`commit`](WriteTxn::commit) publishes everything at once; dropping it, also by a panic, rolls
+/// everything back.
+///
+/// ```
+/// # use fsmdb::{Db, Table};
+/// # use serde::{Deserialize, Serialize};
+/// # #[derive(Clone, Debug, Serialize, Deserialize, Table)]
+/// # #[table(name = "nodes")]
+/// # struct Node { #[key] id: u64, #[index(unique)] name: String }
+/// # let db = Db::builder().table::<Node>().build()?;
+/// let mut txn = db.write();
+/// txn.insert(Node { id: 1, name: "alpha".into() })?;
+///
+/// let before = txn.savepoint();
+/// let refused = txn.insert(Node { id: 2, name: "alpha".into() });
+/// assert!(refused.unwrap_err().is_conflict());
+/// txn.table_mut::<Node>().update(&1_u64, |node| node.name = "beta".into())?;
+/// txn.rollback_to(&before);
+///
+/// assert_eq!(txn.table::<Node>().get(&1_u64).unwrap().name, "alpha");
+/// assert_eq!(txn.changes().len(), 1);
+/// txn.commit();
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use = "a transaction that is dropped is rolled back"]
+pub struct WriteTxn<'db> {
+    cell: &'db RootCell,
+    // Declared before `base`: fields drop in order, so the writer's lock is released before the
+    // old version, whose last holder may be this transaction, is taken apart.
+    guard: MutexGuard<'db, ()>,
+    base: Arc<Root>,
+    pub(super) root: Root,
+    pub(super) log: ChangeLog,
+    revision: Revision,
+    hooks: Vec<Hook<'db>>,
+}
+
+type Hook<'db> = Box<dyn FnOnce(&Committed) + 'db>;
+
+impl<'db> WriteTxn<'db> {
+    pub(crate) fn new(
+        cell: &'db RootCell,
+        guard: MutexGuard<'db, ()>,
+        base: Arc<Root>,
+        revision: Revision,
+    ) -> Self {
+        let root = Root::clone(&base);
+        Self { cell, guard, base, root, log: ChangeLog::default(), revision, hooks: Vec::new() }
+    }
+
+    /// The table whose rows are values of `T`, with the writes of this transaction.
+    ///
+    /// # Panics
+    ///
+    /// When `T` is not a table of the database.
+    #[must_use]
+    pub fn table<T: Table>(&self) -> TableReader<'_, T> {
+        table_of(&self.root)
+    }
+
+    /// The table whose rows are values of `T`, for writing.
+    ///
+    /// # Panics
+    ///
+    /// When `T` is not a table of the database.
+    pub fn table_mut<T: Table>(&mut self) -> TableMut<'_, 'db, T> {
+        let position = position_of::<T>(&self.root);
+        TableMut::new(self, position)
+    }
+
+    /// Inserts a row whose primary key must be free; see [`TableMut::insert`].
+    ///
+    /// # Errors
+    ///
+    /// As [`TableMut::insert`].
+    ///
+    /// # Panics
+    ///
+    /// When `T` is not a table of the database.
+    pub fn insert<T: Table>(&mut self, row: T) -> Result<StdArc<Row<T>>, Error> {
+        self.table_mut().insert(row)
+    }
+
+    /// Inserts a row or replaces the one with its primary key; see [`TableMut::upsert`].
+    ///
+    /// # Errors
+    ///
+    /// As [`TableMut::upsert`].
+    ///
+    /// # Panics
+    ///
+    /// When `T` is not a table of the database.
+    pub fn upsert<T: Table>(&mut self, row: T) -> Result<Option<StdArc<Row<T>>>, Error> {
+        self.table_mut().upsert(row)
+    }
+
+    /// The revision that `commit` will make.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// A read view of the transaction as it is now, O(1): later statements do not change it, so it
+    /// can be iterated while rows are deleted.
+    ///
+    /// ```
+    /// # use fsmdb::{Db, Table};
+    /// # use serde::{Deserialize, Serialize};
+    /// # #[derive(Clone, Debug, Serialize, Deserialize, Table)]
+    /// # #[table(name = "nodes")]
+    /// # struct Node { #[key] id: u64 }
+    /// # let db = Db::builder().table::<Node>().build()?;
+    /// # let mut txn = db.write();
+    /// # for id in 0..10 { txn.insert(Node { id })?; }
+    /// let view = txn.snapshot();
+    /// for node in view.table::<Node>().range(5..) {
+    ///     txn.table_mut::<Node>().delete(&node.id);
+    /// }
+    /// assert_eq!(txn.table::<Node>().len(), 5);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let mut root = self.root.clone();
+        root.revision = self.revision;
+        Snapshot::new(Arc::new(root))
+    }
+
+    /// Marks a point to which [`rollback_to`](WriteTxn::rollback_to) can go back, O(1).
+    #[must_use]
+    pub fn savepoint(&self) -> Savepoint {
+        Savepoint { base: Arc::clone(&self.base), root: self.root.clone(), log: self.log.clone() }
+    }
+
+    /// Goes to the point that `savepoint` marks: every statement after it is undone, O(1).
+    ///
+    /// # Panics
+    ///
+    /// When the savepoint is from a transaction on another version.
+    pub fn rollback_to(&mut self, savepoint: &Savepoint) {
+        let same = Arc::ptr_eq(&self.base, &savepoint.base);
+        assert!(same, "the savepoint belongs to another transaction");
+        self.root = savepoint.root.clone();
+        self.log = savepoint.log.clone();
+    }
+
+    /// Undoes every statement, O(1).
+    pub fn rollback_all(&mut self) {
+        self.root = Root::clone(&self.base);
+        self.log = ChangeLog::default();
+        self.hooks.clear();
+    }
+
+    /// Whether any statement has changed anything.
+    #[must_use]
+    pub fn is_changed(&self) -> bool {
+        !self.log.is_empty()
+    }
+
+    /// The net change of each row so far, in the order of tables and keys; O(k log k) in the
+    /// number of statements. It equals the difference between the versions before and after.
+    #[must_use]
+    pub fn changes(&self) -> Vec<Change> {
+        self.log.net(&self.root)
+    }
+
+    /// Calls `hook` after this transaction was published and the writer's lock released. It is not
+    /// called when the transaction rolls back. Hooks run in the order in which they were given.
+    pub fn after_commit(&mut self, hook: impl FnOnce(&Committed) + 'db) {
+        self.hooks.push(Box::new(hook));
+    }
+
+    /// Publishes all writes in one store and returns the new revision.
+    pub fn commit(mut self) -> Revision {
+        self.root.revision = self.revision;
+        let hooks = std::mem::take(&mut self.hooks);
+        let changes = if hooks.is_empty() { Vec::new() } else { self.changes() };
+        let Self { cell, guard, base, root, log, revision, .. } = self;
+        cell.store(root);
+        drop(guard);
+        drop((log, base));
+        let committed = Committed { revision, changes };
+        hooks.into_iter().for_each(|hook| hook(&committed));
+        revision
+    }
+
+    /// Publishes the writes of the log entry `at` together with its position.
+    pub(crate) fn commit_entry(mut self, at: Applied) {
+        self.root.applied = at;
+        self.commit();
+    }
+}
+
+impl fmt::Debug for WriteTxn<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WriteTxn")
+            .field("revision", &self.revision.0)
+            .field("statements", &self.log.len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,52 @@
+//! An allocator that remembers the largest single allocation of each thread, to show that no
+//! length in a file is believed before the bytes are there.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+struct Recording;
+
+#[global_allocator]
+static ALLOCATOR: Recording = Recording;
+
+thread_local! {
+    static LARGEST: Cell<usize> = const { Cell::new(0) };
+}
+
+fn record(bytes: usize) {
+    // A thread that is ending has no thread-locals any more; nothing is measured there.
+    let _ = LARGEST.try_with(|largest| largest.set(largest.get().max(bytes)));
+}
+
+// SAFETY: every call goes to the system allocator as it came; recording allocates nothing.
+unsafe impl GlobalAlloc for Recording {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        record(layout.size());
+        // SAFETY: the caller keeps the contract of `alloc`, which is the same.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: `pointer` came from `System` with this layout.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        record(layout.size());
+        // SAFETY: the caller keeps the contract of `alloc_zeroed`, which is the same.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
+        record(bytes);
+        // SAFETY: `pointer` came from `System` with this layout.
+        unsafe { System.realloc(pointer, layout, bytes) }
+    }
+}
+
+/// The size of the largest single allocation that `run` makes on this thread.
+pub(crate) fn largest_during<T>(run: impl FnOnce() -> T) -> (T, usize) {
+    LARGEST.set(0);
+    let value = run();
+    (value, LARGEST.get())
+}

@@ -1,0 +1,20 @@
+//! What the library promises, a module a behaviour, each test named after what it shows.
+//!
+//! Tests of pitfalls that other stores are known for say in a comment whose they were.
+
+#![cfg(feature = "derive")]
+
+mod allocations;
+mod errors;
+mod files;
+mod frames;
+mod hostile_files;
+mod indexes;
+mod machine;
+mod metadata;
+mod reads;
+mod schema;
+mod snapshots;
+mod statements;
+mod tables;
+mod transactions;

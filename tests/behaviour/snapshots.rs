@@ -1,0 +1,146 @@
+//! The view of one version: it never changes, never blocks and outlives everything.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Barrier};
+use std::thread;
+
+use fsmdb::{Builder, Change, Db, Error, Machine, Read, Row, Savepoint, Snapshot, Summary};
+use static_assertions::{assert_impl_all, assert_not_impl_any};
+
+use crate::tables::{Job, Node, commit, empty, file_of, ids, job, node, with_jobs};
+
+assert_impl_all!(Snapshot: Send, Sync, Clone, Read);
+assert_impl_all!(Db: Send, Sync, Clone);
+assert_impl_all!(Row<Job>: Send, Sync);
+assert_impl_all!(Change: Send, Sync, Clone);
+assert_impl_all!(Savepoint: Send, Sync, Clone);
+assert_impl_all!(Builder: Send);
+assert_impl_all!(Machine<()>: Send, Sync);
+assert_impl_all!(Error: Send, Sync, Clone, PartialEq);
+assert_impl_all!(Summary: Send, Sync, Clone, PartialEq);
+assert_not_impl_any!(fsmdb::WriteTxn<'static>: Clone);
+
+#[test]
+fn a_snapshot_is_owned_and_static() {
+    fn owned<T: Send + Sync + 'static>(value: T) -> T {
+        value
+    }
+    let snap = owned(with_jobs([job(1)]).read());
+    let there = thread::spawn(move || snap.table::<Job>().len()).join().unwrap();
+    assert_eq!(there, 1);
+}
+
+#[test]
+fn a_snapshot_never_changes_whatever_is_written_after_it() {
+    let db = with_jobs((1..=50).map(job));
+    let snap = db.read();
+    let before = file_of(&db);
+    let image: Vec<_> = snap.table::<Job>().iter().map(Row::share).collect();
+    for round in 0..20 {
+        commit(&db, |txn| {
+            txn.table_mut::<Job>().delete_all(round..round + 2);
+            txn.upsert(Job { priority: 7, ..job(40) }).unwrap();
+            txn.insert(node(round)).unwrap();
+        });
+    }
+    commit(&db, |txn| drop(txn.table_mut::<Job>().delete_all(..)));
+    let again: Vec<_> = snap.table::<Job>().iter().map(Row::share).collect();
+    assert_eq!(again, image);
+    assert!(image.iter().zip(&again).all(|(one, other)| Arc::ptr_eq(one, other)));
+    let mut file = Vec::new();
+    snap.save(&mut file).unwrap();
+    assert_eq!(file, before);
+    assert!(snap.table::<Node>().is_empty());
+    snap.check().unwrap();
+}
+
+#[test]
+fn a_snapshot_and_a_shared_row_outlive_the_database() {
+    let db = with_jobs([job(1), job(2)]);
+    let snap = db.read();
+    drop(db);
+    let row = snap.table::<Job>().get(&1).unwrap().share();
+    assert_eq!(ids(snap.clone().table::<Job>().iter()), [1, 2]);
+    drop(snap);
+    assert_eq!((row.id, row.created().0), (1, 1));
+    let row = Arc::into_inner(row).expect("nobody else holds it");
+    assert_eq!(row.into_value(), job(1));
+}
+
+#[test]
+fn many_versions_held_for_long_stay_what_they_were() {
+    let db = empty();
+    let versions: Vec<_> = (0..200_u64)
+        .map(|id| {
+            commit(&db, |txn| {
+                txn.insert(job(id)).unwrap();
+                txn.table_mut::<Job>().delete(&(id / 2));
+            });
+            (db.read(), ids(db.read().table::<Job>().iter()))
+        })
+        .collect();
+    // Dropped in an order that has nothing to do with their age.
+    let mut kept = versions;
+    while let Some(at) = kept.len().checked_sub(1).map(|last| last * 7919 % kept.len()) {
+        let (snap, expected) = kept.swap_remove(at);
+        assert_eq!(ids(snap.table::<Job>().iter()), expected);
+        assert_eq!(snap.table::<Job>().index(Job::BY_NAME).len(), expected.len());
+    }
+}
+
+/// mapdb, harper: an old snapshot pinned what was no longer reachable by anyone.
+#[test]
+fn rows_that_no_version_needs_are_freed() {
+    let db = with_jobs([job(1)]);
+    let old = db.read();
+    let row = Arc::downgrade(&old.table::<Job>().get(&1).unwrap().share());
+    commit(&db, |txn| drop(txn.upsert(Job { priority: 1, ..job(1) }).unwrap()));
+    assert!(row.upgrade().is_some(), "the old version still has it");
+    drop(old);
+    assert!(row.upgrade().is_none(), "nobody has it any more");
+}
+
+#[test]
+fn readers_on_other_threads_see_whole_commits_in_their_order() {
+    let db = empty();
+    let (stop, start) = (AtomicBool::new(false), Barrier::new(3));
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let mut last = 0;
+                start.wait();
+                while !stop.load(Ordering::Relaxed) {
+                    let snap = db.read();
+                    let revision = snap.revision().0;
+                    assert!(revision >= last, "time went back");
+                    last = revision;
+                    assert_eq!(snap.table::<Job>().len() as u64, revision);
+                    assert_eq!(snap.table::<Node>().len() as u64, revision);
+                    assert_eq!(snap.table::<Job>().index(Job::BY_NAME).len() as u64, revision);
+                }
+            });
+        }
+        start.wait();
+        for id in 0..300 {
+            commit(&db, |txn| {
+                txn.insert(job(id)).unwrap();
+                txn.insert(node(id)).unwrap();
+            });
+            assert_eq!(db.read().revision().0, id + 1, "an acknowledged commit is visible");
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn a_reader_is_not_blocked_by_a_transaction_that_stays_open() {
+    let db = with_jobs([job(1)]);
+    let mut txn = db.write();
+    txn.insert(job(2)).unwrap();
+    let there = thread::spawn({
+        let db = db.clone();
+        move || db.read().table::<Job>().len()
+    });
+    assert_eq!(there.join().unwrap(), 1);
+    txn.commit();
+}
