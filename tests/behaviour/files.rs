@@ -358,7 +358,7 @@ struct Deep {
 #[test]
 fn whatever_depth_can_be_saved_can_be_loaded_and_deeper_rows_are_refused_by_name() {
     let mut refused = [0, 0];
-    for depth in 1..200 {
+    for depth in 1..240 {
         let shape = (0..depth).fold(Shape::Leaf, |shape, _| Shape::Node(Box::new(shape)));
         let rows = [
             Deep { id: 7, tree: Tree::of_depth(depth), shape: Shape::Leaf },

@@ -528,3 +528,40 @@ fn nesting_bombs_are_refused() {
     let file = seal(&[Frame { kind: HEADER, payload: vec![0x91; 1_000_000] }]);
     assert!(inspect(file.as_slice()).unwrap_err().is_corrupt());
 }
+
+/// Each level is an enum variant around the next, which decoders do not count by themselves.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+enum Chain {
+    End,
+    Link(Box<Chain>),
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, Table)]
+#[table(name = "chains")]
+struct Chained {
+    #[key]
+    id: u64,
+    chain: Chain,
+}
+
+/// On a thread with room for it, so that a missing limit fails the test and not the process.
+#[test]
+fn nesting_in_a_recursive_enum_is_refused_too() {
+    const DEPTH: usize = 2_000;
+    let check = || {
+        let db = Db::builder().table::<Chained>().build().unwrap();
+        commit(&db, |txn| drop(txn.insert(Chained { id: 1, chain: Chain::End }).unwrap()));
+        let frames = frames_of(&file_of(&db));
+        let record = &records_of(&frames[1])[0];
+        let end = [&[0xA3], &b"End"[..]].concat();
+        let link = [&[0x81, 0xA4], &b"Link"[..]].concat();
+        assert!(record.ends_with(&end));
+        let bomb = [&record[..record.len() - end.len()], &link.repeat(DEPTH), &end].concat();
+        let file = seal_with_end(&[frames[0].clone(), rows_frame(0, &[bomb])], 1);
+        let loaded = Db::builder().table::<Chained>().load(file.as_slice());
+        assert!(loaded.is_err(), "{DEPTH} levels were decoded: a few more overflow the stack");
+        assert!(inspect(file.as_slice()).unwrap_err().is_corrupt());
+    };
+    let thread = std::thread::Builder::new().stack_size(512 * 1024 * 1024).spawn(check);
+    thread.unwrap().join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+}

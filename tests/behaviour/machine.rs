@@ -217,6 +217,37 @@ fn what_cannot_be_applied_is_refused_before_it_is_in_the_log() {
     assert!(refused > 0);
 }
 
+/// On a thread with room for it, so that a missing limit fails the test and not the process.
+#[test]
+fn an_entry_nested_deeper_than_the_limit_is_refused_whatever_its_shape() {
+    let check = || {
+        // Each level is an enum variant around the next, which decoders do not count.
+        let link = [&[0x81, 0xA3], &b"Not"[..]].concat();
+        let bomb = [&link.repeat(2_000), &[0xA4][..], b"True"].concat();
+        let machine = Machine::new(empty(), Rules).unwrap();
+        assert!(matches!(machine.apply(at(1), &bomb), Err(MachineError::Decode { .. })));
+        let deep = (0..500).fold(Rule::True, |rule, _| Rule::Not(Box::new(rule)));
+        assert!(matches!(Machine::<Rules>::encode(&deep), Err(MachineError::Encode { .. })));
+    };
+    let thread = std::thread::Builder::new().stack_size(512 * 1024 * 1024).spawn(check);
+    thread.unwrap().join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+enum Rule {
+    True,
+    Not(Box<Rule>),
+}
+
+struct Rules;
+
+impl Fsm for Rules {
+    type Command = Rule;
+    type Reply = ();
+
+    fn apply(&self, _: &mut WriteTxn<'_>, _: Applied, _: Rule) {}
+}
+
 #[test]
 fn a_panic_in_apply_applies_nothing_and_the_entry_can_be_given_again() {
     let machine = applied(&[Command::Put(1)]);

@@ -6,6 +6,7 @@ use slog::{Discard, Logger, o};
 
 use super::kv::{self, Command, Kv, set, value};
 use crate::raft::{Builder, Cluster, ClusterError, Consistency, ProposeError};
+use crate::revision::Applied;
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -222,11 +223,13 @@ fn a_state_machine_that_fails_stops_its_replica_and_says_why() {
     let cluster = three();
     write(&cluster, 0, 3);
     let other = follower(&cluster);
-    let old = kv::bytes(&cluster.read_at(other, Consistency::Linearizable).expect("confirmed"));
     let last = write(&cluster, 3, 10);
     cluster.wait_for_applied(last, LIMIT).expect("applied everywhere");
-    // Somebody turns this one back behind the log's back: the next entry does not fit.
-    cluster.machine(other).expect("known").install(&old[..]).expect("a sound snapshot");
+    // Somebody feeds this one behind the log's back: the entries of the log no longer fit.
+    let machine = cluster.machine(other).expect("known");
+    let Applied { index, term } = machine.applied();
+    machine.skip(Applied { index: index + 1, term: term + 1 }).expect("the next entry");
+    drop(machine);
     write(&cluster, 10, 12);
     let stopped = cluster.wait_for_stop(other, LIMIT).expect("stops");
     assert!(stopped.error.is_some_and(|error| error.contains("state machine failed")));
@@ -241,7 +244,7 @@ fn a_replica_whose_state_is_not_the_logs_does_not_start() {
     let foreign = |id| {
         let machine = kv::machine(id);
         for index in 1..=5 {
-            let at = crate::revision::Applied { index, term: 1 };
+            let at = Applied { index, term: 1 };
             machine.skip(at).expect("in order");
         }
         machine
