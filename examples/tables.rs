@@ -74,7 +74,7 @@ fn main() -> Result<()> {
     println!("web: {:?}", web.map(|row| row.id).collect::<Vec<_>>());
 
     // A string prefix is asked for by name.
-    let starting = instances.index(Instance::BY_SERVICE_HEALTH).prefix(&StartsWith("web"));
+    let starting = instances.index(Instance::BY_SERVICE_HEALTH).prefix(&(StartsWith("web"),));
     println!("web*: {:?}", starting.map(|row| row.id).collect::<Vec<_>>());
 
     let heavy = instances.index(Instance::BY_WEIGHT).range(("web", Descending(9))..).next();

@@ -41,16 +41,12 @@ pub struct Node {
     #[index(unique, fold)]
     pub name: String,
     /// What constraints ask for: `zone`, `disk`. One index entry for each pair.
-    #[index(multi, with = pairs, key = (String, String))]
+    #[index(multi)]
     pub attributes: BTreeMap<String, String>,
     /// In thousandths of a core.
     pub cpu: u32,
     /// In MiB.
     pub memory: u32,
-}
-
-fn pairs(attributes: &BTreeMap<String, String>) -> impl Iterator<Item = (String, String)> {
-    attributes.iter().map(|(name, value)| (name.clone(), value.clone()))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Key)]

@@ -5,6 +5,7 @@
 #![cfg(feature = "derive")]
 
 mod allocations;
+mod derives;
 mod errors;
 mod files;
 mod frames;

@@ -182,9 +182,9 @@ fn a_string_prefix_is_found_where_it_is_named_as_one() {
     assert_eq!(jobs.index(Job::BY_NAME).prefix(&StartsWith("")).count(), 4);
     assert_eq!(ids(jobs.index(Job::BY_LABEL).prefix(&StartsWith("wE"))), [4]);
     let services = snap.table::<Service>();
-    assert_eq!(services.prefix(&StartsWith("prod")).count(), 3);
-    assert_eq!(services.prefix(&StartsWith("web").within(("prod",))).count(), 2);
-    assert_eq!(services.prefix(&StartsWith("web-").within(("prod",))).count(), 1);
+    assert_eq!(services.prefix(&(StartsWith("prod"),)).count(), 3);
+    assert_eq!(services.prefix(&("prod", StartsWith("web"))).count(), 2);
+    assert_eq!(services.prefix(&("prod", StartsWith("web-"))).count(), 1);
 }
 
 /// go-memdb: `LowerBound` had no upper bound and left the prefix that was asked.
