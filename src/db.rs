@@ -163,21 +163,18 @@ impl Db {
         WriteTxn::new(&self.shared.root, guard, base, Revision(at.index))
     }
 
-    /// Loads a snapshot and publishes it if `accept` agrees to its position, on behalf of the
-    /// machine that owns the database.
-    pub(crate) fn install<R: io::Read>(
+    /// Loads a snapshot and publishes it if `accept` agrees to its revision and position, on behalf
+    /// of the machine that owns the database.
+    pub(crate) fn install<R: io::Read, T, E: From<SnapshotError>>(
         &self,
         source: R,
-        accept: impl FnOnce(Applied) -> bool,
-    ) -> Result<Option<Applied>, SnapshotError> {
+        accept: impl FnOnce(Revision, Applied) -> Result<T, E>,
+    ) -> Result<T, E> {
         let root = snapshot::load(&self.shared.schema, source, &mut |_| Progress::CONTINUE)?;
-        let applied = root.applied;
         let _guard = lock(&self.shared.writer);
-        if !accept(applied) {
-            return Ok(None);
-        }
+        let accepted = accept(root.revision, root.applied)?;
         self.shared.root.store(root);
-        Ok(Some(applied))
+        Ok(accepted)
     }
 }
 

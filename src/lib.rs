@@ -141,6 +141,7 @@ mod error;
 mod key;
 pub mod limits;
 mod machine;
+mod messagepack;
 #[cfg(feature = "raft")]
 pub mod raft;
 mod revision;

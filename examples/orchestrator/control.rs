@@ -7,6 +7,7 @@
 //! 2. The ledgers are written where things happen and never from the database, so that the audit
 //!    can hold the database to them.
 
+use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -164,7 +165,7 @@ impl Control {
 
     /// Tells the person at the terminal what happens.
     pub fn say(&self, what: &str) {
-        eprintln!("[{:6.2}s] {what}", self.began.elapsed().as_secs_f64());
+        tell(&format!("[{:6.2}s] {what}", self.began.elapsed().as_secs_f64()));
     }
 
     pub fn record_run(&self, run: Run) {
@@ -195,6 +196,11 @@ impl Control {
             retried: read(&self.counts.retried),
         }
     }
+}
+
+/// Writes a line to standard error. A reader that has gone away does not end the program.
+pub fn tell(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 fn count(count: &AtomicU64) {

@@ -36,6 +36,7 @@ mod scenario;
 mod scheduler;
 mod summary;
 
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::mpsc;
@@ -108,7 +109,7 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(error) => {
-            eprintln!("error: {error:#}");
+            control::tell(&format!("error: {error:#}"));
             ExitCode::from(2)
         }
     }
@@ -136,10 +137,12 @@ fn run(arguments: &Arguments) -> Result<bool> {
 
     let findings = work(&control, &workload, arguments.seed)?;
     let summary = Summary::new(&control, &findings, arguments.seed)?;
-    match arguments.output {
-        Output::Text => print!("{summary}"),
-        Output::Json => println!("{}", serde_json::to_string_pretty(&summary)?),
-    }
+    let printed = match arguments.output {
+        Output::Text => summary.to_string(),
+        Output::Json => serde_json::to_string_pretty(&summary)? + "\n",
+    };
+    let written = io::stdout().write_all(printed.as_bytes());
+    written.context("the summary cannot be written")?;
     Ok(summary.ok)
 }
 
@@ -194,7 +197,7 @@ fn watchdog(limit: Duration) -> mpsc::Sender<()> {
     let (ended, program) = mpsc::channel();
     thread::spawn(move || {
         if program.recv_timeout(limit) == Err(mpsc::RecvTimeoutError::Timeout) {
-            eprintln!("error: the program did not end within {limit:?}");
+            control::tell(&format!("error: the program did not end within {limit:?}"));
             std::process::exit(2);
         }
     });

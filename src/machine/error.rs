@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use crate::revision::Applied;
+use crate::revision::{Applied, Revision};
 use crate::snapshot::SnapshotError;
 
 /// Why a machine could not take an entry or a snapshot.
@@ -16,6 +16,15 @@ pub enum MachineError {
     /// A state machine owns this database already.
     #[error("another state machine owns this database")]
     Owned,
+    /// The database, or a snapshot, was written outside a log: its revision is not the index of the
+    /// entry that it has applied.
+    #[error("revision {revision} is not that of a log, which has applied {applied}")]
+    Foreign {
+        /// The revision of the database or snapshot.
+        revision: Revision,
+        /// The entry that it says it has applied.
+        applied: Applied,
+    },
     /// The entry does not follow the one that was applied last.
     #[error("entry {got} does not follow the applied {applied}")]
     Gap {

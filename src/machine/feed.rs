@@ -3,13 +3,12 @@
 use std::fmt;
 use std::io;
 
-use serde::{Deserialize, Serialize};
-
 use super::error::MachineError;
 use super::fsm::{Fsm, Outcome};
 use crate::db::Db;
-use crate::limits::{COMMAND_BYTES_MAX, DEPTH_MAX};
-use crate::revision::Applied;
+use crate::limits::COMMAND_BYTES_MAX;
+use crate::messagepack::{self, ReadError};
+use crate::revision::{Applied, Revision};
 use crate::txn::Snapshot;
 
 /// A state machine and the database that it owns.
@@ -29,9 +28,17 @@ impl<F: Fsm> Machine<F> {
     ///
     /// # Errors
     ///
-    /// [`MachineError::Owned`] when another machine owns it.
+    /// [`MachineError::Owned`] when another machine owns it, [`MachineError::Foreign`] when it was
+    /// written outside a log.
     pub fn new(db: Db, fsm: F) -> Result<Self, MachineError> {
-        if db.take_ownership() { Ok(Self { db, fsm }) } else { Err(MachineError::Owned) }
+        if !db.take_ownership() {
+            return Err(MachineError::Owned);
+        }
+        // From here on the drop of the machine gives the database back.
+        let machine = Self { db, fsm };
+        let snap = machine.read();
+        check_position(snap.revision(), snap.applied())?;
+        Ok(machine)
     }
 
     /// Encodes a command as [`apply`](Machine::apply) decodes it: MessagePack, named fields.
@@ -42,11 +49,8 @@ impl<F: Fsm> Machine<F> {
     /// refused here, before it is in the log.
     pub fn encode(command: &F::Command) -> Result<Vec<u8>, MachineError> {
         let mut bytes = Vec::new();
-        let mut serializer = rmp_serde::Serializer::new(&mut bytes).with_struct_map();
-        serializer.unstable_set_max_depth(DEPTH_MAX);
-        command
-            .serialize(&mut serializer)
-            .map_err(|error| MachineError::Encode { message: error.to_string() })?;
+        messagepack::write(command, &mut bytes)
+            .map_err(|message| MachineError::Encode { message })?;
         if bytes.len() > COMMAND_BYTES_MAX {
             let (bytes, limit) = (bytes.len(), COMMAND_BYTES_MAX);
             return Err(MachineError::TooLarge { bytes, limit });
@@ -71,7 +75,9 @@ impl<F: Fsm> Machine<F> {
         if self.is_replay(at)? {
             return Ok(None);
         }
-        let command = decode::<F>(at, command)?;
+        let command = messagepack::read(command).map_err(|ReadError { offset, message }| {
+            MachineError::Decode { at, offset, message }
+        })?;
         let mut txn = self.db.write_entry(at);
         let reply = self.fsm.apply(&mut txn, at, command);
         if reply.is_refused() {
@@ -124,20 +130,17 @@ impl<F: Fsm> Machine<F> {
     /// # Errors
     ///
     /// [`MachineError::Stale`] when the snapshot is behind the applied entry,
+    /// [`MachineError::Foreign`] when it is of a database that was written outside a log,
     /// [`MachineError::Snapshot`] when it cannot be read; nothing has changed then.
     pub fn install<R: io::Read>(&self, source: R) -> Result<Applied, MachineError> {
-        let mut stale = None;
-        let installed = self.db.install(source, |found| {
+        self.db.install(source, |revision, found| {
+            check_position(revision, found)?;
             let applied = self.applied();
-            let accepted = found.index >= applied.index;
-            stale = (!accepted).then_some(MachineError::Stale { found, applied });
-            accepted
-        })?;
-        match (installed, stale) {
-            (Some(applied), _) => Ok(applied),
-            (None, Some(stale)) => Err(stale),
-            (None, None) => unreachable!("a snapshot that was not accepted is stale"),
-        }
+            if found.index < applied.index {
+                return Err(MachineError::Stale { found, applied });
+            }
+            Ok(found)
+        })
     }
 
     /// Whether `at` was applied before; an error when it is neither that nor the next entry.
@@ -153,18 +156,13 @@ impl<F: Fsm> Machine<F> {
     }
 }
 
-/// Decodes a command that fills the entry whole.
-fn decode<F: Fsm>(at: Applied, entry: &[u8]) -> Result<F::Command, MachineError> {
-    let mut deserializer = rmp_serde::Deserializer::new(io::Cursor::new(entry));
-    deserializer.set_max_depth(DEPTH_MAX);
-    let command = F::Command::deserialize(&mut deserializer);
-    let offset = deserializer.position();
-    let failed = |message: String| MachineError::Decode { at, offset, message };
-    let command = command.map_err(|error| failed(error.to_string()))?;
-    if offset != entry.len() as u64 {
-        return Err(failed("the entry goes on after the command".into()));
+/// In a database that a log writes, the revision is the index of the applied entry.
+fn check_position(revision: Revision, applied: Applied) -> Result<(), MachineError> {
+    if revision.0 == applied.index {
+        Ok(())
+    } else {
+        Err(MachineError::Foreign { revision, applied })
     }
-    Ok(command)
 }
 
 impl<F> Drop for Machine<F> {

@@ -4,11 +4,10 @@ use std::any::{TypeId, type_name};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 
 use super::table::{IndexDef, IndexKeys, Table};
 use crate::key::{KeyBuf, KeyReader, print_from};
-use crate::limits::DEPTH_MAX;
+use crate::messagepack::{self, ReadError};
 use crate::revision::Revision;
 use crate::row::{Row, RowMeta, RowRef, typed};
 
@@ -88,15 +87,7 @@ pub(crate) trait RowType: Send + Sync {
     /// Appends the record of `row`, MessagePack `[created, modified, {field: value}]`, to `out`.
     fn encode(&self, row: &RowRef, out: &mut Vec<u8>) -> Result<(), String>;
     /// Reads one record that fills `bytes` whole.
-    fn decode(&self, bytes: &[u8]) -> Result<RowRef, RowDecodeError>;
-}
-
-/// Why the bytes of a record are not a row, and where.
-#[derive(Debug, Error, PartialEq, Eq)]
-#[error("{message} at byte {offset} of the record")]
-pub(crate) struct RowDecodeError {
-    pub(crate) offset: u64,
-    pub(crate) message: String,
+    fn decode(&self, bytes: &[u8]) -> Result<RowRef, ReadError>;
 }
 
 /// The [`RowType`] of a Rust type.
@@ -132,23 +123,14 @@ impl<T: Table> RowType for Typed<T> {
     fn encode(&self, row: &RowRef, out: &mut Vec<u8>) -> Result<(), String> {
         let row = typed::<T>(row);
         let record = Record(row.created(), row.modified(), row.value());
-        let mut serializer = rmp_serde::Serializer::new(out).with_struct_map();
-        serializer.unstable_set_max_depth(DEPTH_MAX);
-        record.serialize(&mut serializer).map_err(|error| error.to_string())
+        messagepack::write(&record, out)
     }
 
-    fn decode(&self, bytes: &[u8]) -> Result<RowRef, RowDecodeError> {
-        let mut deserializer = rmp_serde::Deserializer::new(std::io::Cursor::new(bytes));
-        deserializer.set_max_depth(DEPTH_MAX);
-        let record = Record::<T>::deserialize(&mut deserializer);
-        let offset = deserializer.position();
-        let failed = |message: &str| RowDecodeError { offset, message: message.to_owned() };
-        let Record(created, modified, value) = record.map_err(|error| failed(&error.to_string()))?;
-        if offset != bytes.len() as u64 {
-            return Err(failed("the record goes on after the row"));
-        }
+    fn decode(&self, bytes: &[u8]) -> Result<RowRef, ReadError> {
+        let Record(created, modified, value) = messagepack::read::<Record<T>>(bytes)?;
         if created > modified {
-            return Err(failed("the row was modified before it was created"));
+            let message = "a row that was modified before it was created ends".into();
+            return Err(ReadError { offset: bytes.len() as u64, message });
         }
         Ok(Row::new(RowMeta { created, modified }, value))
     }

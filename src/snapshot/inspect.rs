@@ -2,13 +2,10 @@
 
 use std::io::Read;
 
-use serde::Deserialize;
-use serde::de::IgnoredAny;
-
 use super::error::SnapshotError;
 use super::format::{Header, Summary};
 use super::reader::{RawRow, SnapshotReader, Step};
-use crate::limits::DEPTH_MAX;
+use crate::messagepack;
 
 /// Verifies a snapshot file whole and says what is in it, without the Rust types of its rows.
 ///
@@ -43,19 +40,10 @@ pub fn inspect<R: Read>(source: R) -> Result<Summary, SnapshotError> {
 }
 
 fn well_formed(header: &Header, raw: RawRow<'_>) -> Result<(), SnapshotError> {
-    let mut deserializer = rmp_serde::Deserializer::new(std::io::Cursor::new(raw.record));
-    deserializer.set_max_depth(DEPTH_MAX);
-    let read = IgnoredAny::deserialize(&mut deserializer);
-    let offset = raw.offset + deserializer.position();
-    let failed = |message: String| SnapshotError::Row {
+    messagepack::check(raw.record).map_err(|error| SnapshotError::Row {
         table: header.tables[raw.table].name.clone(),
         row: raw.row,
-        offset,
-        message,
-    };
-    read.map_err(|error| failed(error.to_string()))?;
-    if deserializer.position() != raw.record.len() as u64 {
-        return Err(failed("the record goes on after the row".into()));
-    }
-    Ok(())
+        offset: raw.offset + error.offset,
+        message: error.message,
+    })
 }

@@ -7,7 +7,8 @@ use serde::de::DeserializeOwned;
 use super::error::SnapshotError;
 use super::format::{End, Header, Summary, kind};
 use super::frame::{Frame, FrameReader};
-use crate::limits::{DEPTH_MAX, ROW_BYTES_MAX, TABLES_MAX};
+use crate::limits::{ROW_BYTES_MAX, TABLES_MAX};
+use crate::messagepack;
 
 /// Table position and row count at the head of a rows frame.
 pub(super) const ROWS_HEADER_BYTES: usize = 8;
@@ -158,12 +159,5 @@ pub(super) fn malformed(offset: u64, message: &str) -> SnapshotError {
 
 /// Decodes a value of the library's own that fills `bytes` whole.
 fn decode<T: DeserializeOwned>(bytes: &[u8], offset: u64) -> Result<T, SnapshotError> {
-    let mut deserializer = rmp_serde::Deserializer::new(std::io::Cursor::new(bytes));
-    deserializer.set_max_depth(DEPTH_MAX);
-    let value = T::deserialize(&mut deserializer)
-        .map_err(|error| malformed(offset, &error.to_string()))?;
-    if deserializer.position() != bytes.len() as u64 {
-        return Err(malformed(offset, "it goes on after its content"));
-    }
-    Ok(value)
+    messagepack::read(bytes).map_err(|error| malformed(offset, &error.to_string()))
 }

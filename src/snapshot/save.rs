@@ -9,6 +9,7 @@ use super::format::{End, Header, IndexHeader, OnProgress, Progress, Summary, Tab
 use super::frame::FrameWriter;
 use super::reader::ROWS_HEADER_BYTES;
 use crate::limits::{FRAME_BYTES_TARGET, ROW_BYTES_MAX};
+use crate::messagepack;
 use crate::root::Root;
 use crate::row::RowRef;
 use crate::table::TableState;
@@ -140,5 +141,7 @@ fn header_of(root: &Root) -> Header {
 }
 
 fn to_messagepack<T: Serialize>(value: &T) -> Vec<u8> {
-    rmp_serde::to_vec_named(value).expect("headers are plain structs, writing to memory")
+    let mut bytes = Vec::new();
+    messagepack::write(value, &mut bytes).expect("headers are flat structs, writing to memory");
+    bytes
 }

@@ -79,7 +79,7 @@ fn the_revision_of_a_table_never_goes_back_across_deletes() {
 #[test]
 fn a_table_is_modified_by_a_bulk_delete() {
     let db = with_jobs([job(1), job(2)]);
-    commit(&db, |txn| drop(txn.table_mut::<Job>().delete_all(..)));
+    commit(&db, |txn| assert!(txn.table_mut::<Job>().delete_all(..) > 0));
     assert_eq!(db.read().table::<Job>().modified(), Revision(2));
 }
 
