@@ -147,7 +147,9 @@ pub enum SchemaError {
         index: String,
     },
     /// A handle's position is not the position of its definition.
-    #[error("table {table}: the handle of index {index} says position {handle}, it is defined at {defined}")]
+    #[error(
+        "table {table}: the handle of index {index} says position {handle}, it is defined at {defined}"
+    )]
     IndexPosition {
         /// The table's name.
         table: String,

@@ -175,4 +175,6 @@ pub use row::Row;
 pub use schema::{Cardinality, Index, IndexDef, IndexKeys, Many, Table, Unique};
 pub use snapshot::{Progress, Summary, TableSummary, inspect};
 pub use table::{IndexReader, Rows, TableReader};
-pub use txn::{Change, ChangeKind, Committed, IndexMut, Read, Savepoint, Snapshot, TableMut, WriteTxn};
+pub use txn::{
+    Change, ChangeKind, Committed, IndexMut, Read, Savepoint, Snapshot, TableMut, WriteTxn,
+};

@@ -14,8 +14,8 @@
 use std::io::Cursor;
 
 use rmp::Marker;
-use serde::de::DeserializeOwned;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use crate::limits::DEPTH_MAX;

@@ -37,17 +37,7 @@ impl fmt::Display for Revision {
 /// It lives in the same root as the data, so that no crash can part them. The default (0, 0)
 /// means that nothing was applied.
 #[derive(
-    Clone,
-    Copy,
-    Debug,
-    Default,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    Serialize,
-    Deserialize,
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 pub struct Applied {
     /// Index of the entry in the log, from 1.

@@ -17,9 +17,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use fsmdb::{
-    Applied, Db, Error, Fsm, Machine, Revision, Snapshot, Table, WriteError, WriteTxn,
-};
+use fsmdb::{Applied, Db, Error, Fsm, Machine, Revision, Snapshot, Table, WriteError, WriteTxn};
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU64, Ordering};
 use loom::thread;
@@ -301,7 +299,9 @@ fn after_a_machine_took_the_database_nobody_else_writes() {
                     grow(&mut txn);
                     txn.commit();
                 }
-                Err(error) => assert!([WriteError::Busy, WriteError::OwnedByMachine].contains(&error)),
+                Err(error) => {
+                    assert!([WriteError::Busy, WriteError::OwnedByMachine].contains(&error))
+                }
             }
         });
         // A machine may refuse a database that was written by hand; it may not share one.

@@ -171,7 +171,10 @@ fn check_compound(a: (String, Vec<u8>, Option<i16>), b: (String, Vec<u8>, Option
     let prefix = prefix_of::<(String, Vec<u8>, Option<i16>), _>(&(&a.0, StartsWithBytes(&a.1)));
     let encoded = encode::<(String, Vec<u8>, Option<i16>), _>(&b);
     assert_eq!(encoded.starts_with(&prefix), a.0 == b.0 && b.1.starts_with(&a.1));
-    check_directions((a.0.clone(), Descending(a.1.clone())), (b.0.clone(), Descending(b.1.clone())));
+    check_directions(
+        (a.0.clone(), Descending(a.1.clone())),
+        (b.0.clone(), Descending(b.1.clone())),
+    );
     check_directions((a.clone(), true), (b.clone(), false));
     check_directions(a, b);
 }

@@ -13,10 +13,10 @@
 //! 5. A database that a machine owns is written by the log alone.
 
 mod error;
-mod fsm;
 mod feed;
+mod fsm;
 pub mod testing;
 
 pub use error::MachineError;
-pub use fsm::{Fsm, Outcome};
 pub use feed::Machine;
+pub use fsm::{Fsm, Outcome};

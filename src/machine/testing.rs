@@ -108,7 +108,10 @@ pub enum Divergence {
 /// # Errors
 ///
 /// [`Divergence`] with the first entry at which replicas differ.
-pub fn check<F>(machine: impl Fn() -> Machine<F>, commands: &[F::Command]) -> Result<Report, Divergence>
+pub fn check<F>(
+    machine: impl Fn() -> Machine<F>,
+    commands: &[F::Command],
+) -> Result<Report, Divergence>
 where
     F: Fsm,
     F::Reply: PartialEq + fmt::Debug,
@@ -160,12 +163,7 @@ fn compare_reply<R: PartialEq + fmt::Debug>(
     Err(Divergence::Reply { replica: replica.to_owned(), index, first, second })
 }
 
-fn compare_state(
-    replica: &str,
-    index: u64,
-    first: &[u8],
-    second: &[u8],
-) -> Result<(), Divergence> {
+fn compare_state(replica: &str, index: u64, first: &[u8], second: &[u8]) -> Result<(), Divergence> {
     if first == second {
         return Ok(());
     }

@@ -129,7 +129,8 @@ impl<R: Read> FrameReader<R> {
         let length = u32::from_le_bytes(head[..4].try_into().expect("four bytes"));
         let frame_kind = head[4];
         let expected = u32::from_le_bytes(head[5..].try_into().expect("four bytes"));
-        let limit = if frame_kind == kind::ROWS { FRAME_BYTES_MAX } else { HEADER_BYTES_MAX } as u64;
+        let limit =
+            if frame_kind == kind::ROWS { FRAME_BYTES_MAX } else { HEADER_BYTES_MAX } as u64;
         if u64::from(length) > limit {
             return Err(SnapshotError::FrameTooLarge { offset, bytes: length.into(), limit });
         }

@@ -28,7 +28,8 @@ impl TableState {
         for position in 0..table.indexes.len() {
             table.indexes[position] = table.build_index(position, &rows)?;
         }
-        if let Some((key, _)) = rows.iter().find(|(key, _)| key.len() > crate::limits::KEY_BYTES_MAX)
+        if let Some((key, _)) =
+            rows.iter().find(|(key, _)| key.len() > crate::limits::KEY_BYTES_MAX)
         {
             return Err(table.too_long(None, key.len()));
         }

@@ -77,7 +77,8 @@ fn every_error_is_one_line_in_lower_case() {
         WriteError::OwnedByMachine.to_string(),
         Error::TooManyEntries { table: name(), index: name(), key: name(), entries: 2, limit: 1 }
             .to_string(),
-        Error::Inconsistent { table: name(), index: name(), key: name(), detail: name() }.to_string(),
+        Error::Inconsistent { table: name(), index: name(), key: name(), detail: name() }
+            .to_string(),
         KeyError::Truncated { offset: 3 }.to_string(),
         KeyError::Trailing { offset: 3 }.to_string(),
         MachineError::Owned.to_string(),

@@ -33,7 +33,9 @@ fn saving_what_was_loaded_gives_the_same_bytes() {
     let (snap, other) = (db.read(), copy.read());
     assert!(snap.table::<Job>().iter().eq(other.table::<Job>().iter()));
     assert!(snap.table::<Service>().iter().eq(other.table::<Service>().iter()));
-    let by_tag = |snap: &fsmdb::Snapshot| crate::tables::ids(snap.table::<Job>().index(Job::BY_TAGS).get("t"));
+    let by_tag = |snap: &fsmdb::Snapshot| {
+        crate::tables::ids(snap.table::<Job>().index(Job::BY_TAGS).get("t"))
+    };
     assert_eq!(by_tag(&snap), by_tag(&other));
 }
 
@@ -96,7 +98,8 @@ fn every_table_of_the_schema_is_in_the_file_without_being_named() {
     let header = header_of(&frames_of(&file_of(&empty())));
     let names: Vec<_> = header.tables.iter().map(|table| table.name.as_str()).collect();
     assert_eq!(names, ["jobs", "nodes", "services"]);
-    let indexes: Vec<_> = header.tables[0].indexes.iter().map(|index| index.name.as_str()).collect();
+    let indexes: Vec<_> =
+        header.tables[0].indexes.iter().map(|index| index.name.as_str()).collect();
     assert_eq!(indexes[..3], ["name", "status", "deployment"]);
     assert!(header.tables[0].indexes[0].unique && !header.tables[0].indexes[1].unique);
 }
@@ -110,7 +113,8 @@ fn inspect_says_what_save_said() {
     assert_eq!(inspected.bytes, file.len() as u64);
     assert_eq!((inspected.revision, inspected.applied), (Revision(2), Applied::default()));
     assert_eq!(inspected.format_version, 1);
-    let rows: Vec<_> = inspected.tables.iter().map(|table| (table.name.as_str(), table.rows)).collect();
+    let rows: Vec<_> =
+        inspected.tables.iter().map(|table| (table.name.as_str(), table.rows)).collect();
     assert_eq!(rows, [("jobs", 3), ("nodes", 1), ("services", 1)]);
     assert_eq!(inspected.rows, 5);
     let records: u64 = inspected.tables.iter().map(|table| table.bytes).sum();
@@ -127,7 +131,8 @@ fn the_fingerprint_is_equal_for_equal_schemas_alone() {
     let fingerprint = |file: &[u8]| inspect(file).unwrap().schema_fingerprint;
     let one = fingerprint(&file_of(&empty()));
     assert_eq!(fingerprint(&file_of(&filled())), one);
-    let reordered = Db::builder().table::<Node>().table::<Service>().table::<Job>().build().unwrap();
+    let reordered =
+        Db::builder().table::<Node>().table::<Service>().table::<Job>().build().unwrap();
     assert_eq!(fingerprint(&file_of(&reordered)), one);
     let fewer = Db::builder().table::<Node>().table::<Service>().build().unwrap();
     assert_ne!(fingerprint(&file_of(&fewer)), one);
@@ -281,7 +286,10 @@ fn a_target_that_fails_at_any_byte_gives_io_with_the_offset() {
     for room in 0..file.len() {
         let mut target = Full { room, written: Vec::new(), fails_to_flush: false };
         let error = db.read().save(&mut target).unwrap_err();
-        assert!(matches!(error, SnapshotError::Io { offset, .. } if offset <= room as u64), "{error}");
+        assert!(
+            matches!(error, SnapshotError::Io { offset, .. } if offset <= room as u64),
+            "{error}"
+        );
         assert_eq!(target.written, file[..room]);
     }
     let mut target = Full { room: file.len(), written: Vec::new(), fails_to_flush: true };
@@ -428,7 +436,11 @@ struct Moody {
 }
 
 fn refuse_odd<S: serde::Serializer>(value: &u64, serializer: S) -> Result<S::Ok, S::Error> {
-    if value % 2 == 1 { Err(serde::ser::Error::custom("odd")) } else { serializer.serialize_u64(*value) }
+    if value % 2 == 1 {
+        Err(serde::ser::Error::custom("odd"))
+    } else {
+        serializer.serialize_u64(*value)
+    }
 }
 
 #[test]

@@ -142,7 +142,10 @@ fn a_frame_of_another_file_is_detected() {
     let file = [&one[..at], &other[at..next], &one[next..]].concat();
     // The foreign frame fits what is before it; what is after it does not fit the foreign frame.
     let error = refused_also_by_inspect(&file);
-    assert!(matches!(error, SnapshotError::Checksum { offset } if offset == next as u64), "{error}");
+    assert!(
+        matches!(error, SnapshotError::Checksum { offset } if offset == next as u64),
+        "{error}"
+    );
 }
 
 #[test]
@@ -266,7 +269,9 @@ fn a_table_that_the_file_does_not_have_is_refused() {
 fn a_table_of_another_version_is_refused() {
     let file = forged(|frames| change_header(frames, |header| header.tables[2].version = 4));
     match refused(&file) {
-        SnapshotError::TableVersion { table, found: 4, expected: 3 } => assert_eq!(table, "services"),
+        SnapshotError::TableVersion { table, found: 4, expected: 3 } => {
+            assert_eq!(table, "services")
+        }
         error => panic!("{error}"),
     }
 }
@@ -289,7 +294,10 @@ fn revisions_that_cannot_be_are_refused() {
     assert!(matches!(refused_also_by_inspect(&file), SnapshotError::Malformed { .. }));
     let file = forged(|frames| change_header(frames, |header| header.tables[1].modified = 0));
     let error = refused(&file);
-    assert!(matches!(&error, SnapshotError::Row { table, row: 0, .. } if table == "nodes"), "{error}");
+    assert!(
+        matches!(&error, SnapshotError::Row { table, row: 0, .. } if table == "nodes"),
+        "{error}"
+    );
     let record = rmp_serde::to_vec_named(&(1_u64, 0_u64, node(1))).unwrap();
     let file = forged(|frames| frames[2] = rows_frame(1, &[record.clone(), record]));
     let error = refused(&file);
@@ -349,7 +357,8 @@ fn frames_of_tables_out_of_order_or_of_no_table_are_refused() {
 
 #[test]
 fn two_rows_with_one_unique_value_are_refused_by_the_rule_that_they_break() {
-    let record = |id| rmp_serde::to_vec_named(&(1_u64, 1_u64, Node { id, name: "x".into() })).unwrap();
+    let record =
+        |id| rmp_serde::to_vec_named(&(1_u64, 1_u64, Node { id, name: "x".into() })).unwrap();
     let file = forged(|frames| frames[2] = rows_frame(1, &[record(1), record(2)]));
     match refused(&file) {
         SnapshotError::Rule(Error::Taken { table, index, value, owner }) => {
@@ -365,8 +374,13 @@ fn a_key_or_entry_that_no_statement_allows_is_refused_in_a_file_too() {
     let long = "x".repeat(fsmdb::limits::KEY_BYTES_MAX);
     let named = Node { id: 1, name: long.clone() };
     let record = rmp_serde::to_vec_named(&(1_u64, 1_u64, named)).unwrap();
-    let file = forged(|frames| frames[2] = rows_frame(1, &[record.clone(), records_of(&frames[2])[1].clone()]));
-    assert!(matches!(refused(&file), SnapshotError::Rule(Error::KeyTooLong { index: Some(_), .. })));
+    let file = forged(|frames| {
+        frames[2] = rows_frame(1, &[record.clone(), records_of(&frames[2])[1].clone()])
+    });
+    assert!(matches!(
+        refused(&file),
+        SnapshotError::Rule(Error::KeyTooLong { index: Some(_), .. })
+    ));
     let record = rmp_serde::to_vec_named(&(1_u64, 1_u64, service(&long, ""))).unwrap();
     let file = forged(|frames| frames[3] = rows_frame(2, &[record]));
     assert!(matches!(refused(&file), SnapshotError::Rule(Error::KeyTooLong { .. })));
@@ -415,7 +429,8 @@ fn a_rows_frame_that_ends_inside_a_row_or_goes_on_is_refused() {
 fn a_header_that_is_none_is_refused() {
     let too_many = forged(|frames| {
         change_header(frames, |header| {
-            let table = |n: usize| TableHeader { name: format!("{n:05}"), ..header.tables[0].clone() };
+            let table =
+                |n: usize| TableHeader { name: format!("{n:05}"), ..header.tables[0].clone() };
             header.tables = (0..=TABLES_MAX).map(table).collect();
         });
     });
@@ -431,7 +446,9 @@ fn a_header_that_is_none_is_refused() {
 #[test]
 fn a_frame_longer_than_its_limit_is_refused_before_it_is_read() {
     let file = file_of(&small());
-    for (kind, at, limit) in [(HEADER, 12, HEADER_BYTES_MAX), (ROWS, frames_at(&file)[1].0, FRAME_BYTES_MAX)] {
+    for (kind, at, limit) in
+        [(HEADER, 12, HEADER_BYTES_MAX), (ROWS, frames_at(&file)[1].0, FRAME_BYTES_MAX)]
+    {
         for length in [limit as u32 + 1, u32::MAX] {
             let mut file = file.clone();
             file[at..at + 4].copy_from_slice(&length.to_le_bytes());
@@ -471,7 +488,9 @@ fn counts_and_lengths_inside_sealed_frames_allocate_nothing() {
         assert!(matches!(error, SnapshotError::Malformed { .. }), "{error}");
     }
     let file = forged(|frames| {
-        change_header(frames, |header| header.tables.iter_mut().for_each(|table| table.rows = u64::MAX));
+        change_header(frames, |header| {
+            header.tables.iter_mut().for_each(|table| table.rows = u64::MAX)
+        });
     });
     assert!(matches!(refused_also_by_inspect(&file), SnapshotError::RowCount { .. }));
 }

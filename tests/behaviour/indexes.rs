@@ -90,8 +90,12 @@ fn an_update_moves_the_row_in_every_index() {
     assert!(jobs.index(Job::BY_TAGS).contains("b") && jobs.index(Job::BY_TAGS).contains("c"));
     assert!(jobs.index(Job::BY_SLOT).get(&1).is_none());
     assert_eq!(jobs.index(Job::BY_SLOT).get(&9).unwrap().id, 1);
-    assert!(!jobs.index(Job::BY_LABEL).contains("OLD") && jobs.index(Job::BY_LABEL).contains("new"));
-    assert!(!jobs.index(Job::BY_DOMAIN).contains("old") && jobs.index(Job::BY_DOMAIN).contains("new"));
+    assert!(
+        !jobs.index(Job::BY_LABEL).contains("OLD") && jobs.index(Job::BY_LABEL).contains("new")
+    );
+    assert!(
+        !jobs.index(Job::BY_DOMAIN).contains("old") && jobs.index(Job::BY_DOMAIN).contains("new")
+    );
     assert_eq!(jobs.index(Job::BY_NS_STATUS).prefix(&("default",)).count(), 0);
     assert_eq!(jobs.index(Job::BY_NS_STATUS).get(&("prod", Status::Running)).count(), 1);
     snap.check().unwrap();
@@ -153,7 +157,8 @@ fn deleting_by_one_value_of_a_multi_valued_index_leaves_no_ghosts_under_the_othe
 #[test]
 fn a_case_folded_index_is_found_in_any_case_and_deleted_by_any() {
     let label = |id, label: &str| Job { label: label.into(), ..job(id) };
-    let db = with_jobs([label(1, "Straße"), label(2, "STRASSE"), label(3, "ΣΊΣΥΦΟΣ"), label(4, "x")]);
+    let db =
+        with_jobs([label(1, "Straße"), label(2, "STRASSE"), label(3, "ΣΊΣΥΦΟΣ"), label(4, "x")]);
     let snap = db.read();
     let by_label = snap.table::<Job>().index(Job::BY_LABEL);
     assert_eq!(ids(by_label.get("strasse")), [1, 2]);
@@ -198,7 +203,9 @@ fn a_conditional_index_holds_only_rows_that_pass_its_filter() {
     assert_eq!(txn.table::<Job>().index(Job::BY_SLOT).len(), 1);
     // A dead job may not come alive in a slot that is taken; when the owner dies, one may.
     let refused = txn.table_mut::<Job>().update(&2, |job| job.status = Status::Running);
-    assert!(matches!(refused, Err(Error::Taken { index, owner, .. }) if index == "slot" && owner == "1"));
+    assert!(
+        matches!(refused, Err(Error::Taken { index, owner, .. }) if index == "slot" && owner == "1")
+    );
     txn.table_mut::<Job>().update(&1, |job| job.status = Status::Dead).unwrap();
     txn.table_mut::<Job>().update(&2, |job| job.status = Status::Running).unwrap();
     assert_eq!(txn.table::<Job>().index(Job::BY_SLOT).get(&5).unwrap().id, 2);
@@ -207,7 +214,9 @@ fn a_conditional_index_holds_only_rows_that_pass_its_filter() {
 
 #[test]
 fn a_descending_index_has_the_highest_first() {
-    let db = with_jobs((1..=4).map(|id| Job { priority: [3, -1, 3, i32::MIN][id as usize - 1], ..job(id) }));
+    let db = with_jobs(
+        (1..=4).map(|id| Job { priority: [3, -1, 3, i32::MIN][id as usize - 1], ..job(id) }),
+    );
     let snap = db.read();
     let by_priority = snap.table::<Job>().index(Job::BY_PRIORITY);
     assert_eq!(ids(by_priority.iter()), [1, 3, 2, 4]);
@@ -219,7 +228,8 @@ fn a_descending_index_has_the_highest_first() {
 
 #[test]
 fn a_compound_index_is_in_the_order_of_its_components_each_in_its_direction() {
-    let at = |id, namespace: &str, priority| Job { namespace: namespace.into(), priority, ..job(id) };
+    let at =
+        |id, namespace: &str, priority| Job { namespace: namespace.into(), priority, ..job(id) };
     let db = with_jobs([at(1, "b", 1), at(2, "a", 1), at(3, "a", 9), at(4, "a", 1)]);
     let snap = db.read();
     let recent = snap.table::<Job>().index(Job::BY_NS_RECENT);

@@ -110,7 +110,10 @@ fn the_applied_position_is_in_the_same_version_as_the_data() {
             let mut file = Vec::new();
             snap.save(&mut file).unwrap();
             let summary = fsmdb::inspect(file.as_slice()).unwrap();
-            assert_eq!((summary.applied.index, summary.rows), (snap.applied().index, summary.applied.index));
+            assert_eq!(
+                (summary.applied.index, summary.rows),
+                (snap.applied().index, summary.applied.index)
+            );
         }
     }
 }
@@ -149,7 +152,9 @@ fn a_gap_is_refused_and_nothing_is_applied() {
     let before = file_of(machine.db());
     for index in [3, 4, u64::MAX] {
         let refused = machine.apply(at(index), &entry(&Command::Put(2))).unwrap_err();
-        assert!(matches!(refused, MachineError::Gap { got, applied } if got == at(index) && applied == at(1)));
+        assert!(
+            matches!(refused, MachineError::Gap { got, applied } if got == at(index) && applied == at(1))
+        );
         assert!(matches!(machine.skip(at(index)), Err(MachineError::Gap { .. })));
     }
     let backwards = Applied { index: 2, term: 0 };
@@ -252,7 +257,8 @@ impl Fsm for Rules {
 fn a_panic_in_apply_applies_nothing_and_the_entry_can_be_given_again() {
     let machine = applied(&[Command::Put(1)]);
     let before = file_of(machine.db());
-    let panicked = catch_unwind(AssertUnwindSafe(|| machine.apply(at(2), &entry(&Command::Panic(2)))));
+    let panicked =
+        catch_unwind(AssertUnwindSafe(|| machine.apply(at(2), &entry(&Command::Panic(2)))));
     assert!(panicked.is_err());
     assert_eq!((file_of(machine.db()), machine.applied()), (before, at(1)));
     assert_eq!(machine.apply(at(2), &entry(&Command::Put(2))).unwrap(), Some(Ok(2)));
@@ -375,7 +381,8 @@ fn two_machines_fed_the_same_log_have_the_same_bytes_and_replies() {
         .collect();
     let (one, other) = (machine(), machine());
     for (command, index) in log.iter().zip(1..) {
-        let replies = [&one, &other].map(|machine| machine.apply(at(index), &entry(command)).unwrap());
+        let replies =
+            [&one, &other].map(|machine| machine.apply(at(index), &entry(command)).unwrap());
         assert_eq!(replies[0], replies[1]);
     }
     assert_eq!(file_of(one.db()), file_of(other.db()));
@@ -516,7 +523,9 @@ fn the_kit_finds_an_index_function_that_is_not_pure() {
     let found = check(machine, &[1, 2, 3]).unwrap_err();
     let Divergence::Index { index, source } = &found else { panic!("{found}") };
     assert_eq!(*index, 1);
-    assert!(matches!(source, Error::Inconsistent { table, index, .. } if table == "impure" && index == "calls"));
+    assert!(
+        matches!(source, Error::Inconsistent { table, index, .. } if table == "impure" && index == "calls")
+    );
 }
 
 #[test]

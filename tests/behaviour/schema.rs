@@ -13,7 +13,8 @@ use crate::tables::{Job, Node, empty};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Custom<const WHICH: usize>;
 
-const NAMES: [&str; 9] = ["nodes", "", "two words", "naïve", "a/b", LONGEST, TOO_LONG, "A-z_0.9", "ok"];
+const NAMES: [&str; 9] =
+    ["nodes", "", "two words", "naïve", "a/b", LONGEST, TOO_LONG, "A-z_0.9", "ok"];
 const LONGEST: &str = {
     const BYTES: [u8; NAME_BYTES_MAX] = [b'n'; NAME_BYTES_MAX];
     match str::from_utf8(&BYTES) {
@@ -79,7 +80,10 @@ fn a_table_defined_twice_is_refused() {
     assert_eq!(error, SchemaError::DuplicateTable { table: "nodes".into() });
     assert_eq!(error.to_string(), "table nodes is defined twice");
     let error = Db::builder().table::<Node>().table::<Job>().table::<Node>().build().unwrap_err();
-    assert!(matches!(error, SchemaError::DuplicateTable { .. } | SchemaError::DuplicateType { .. }));
+    assert!(matches!(
+        error,
+        SchemaError::DuplicateTable { .. } | SchemaError::DuplicateType { .. }
+    ));
 }
 
 #[test]
@@ -121,7 +125,10 @@ fn bad_names_are_refused_with_what_a_name_is() {
     assert_eq!(name_of(refused::<102>()), "bad name");
     assert_eq!(name_of(refused::<103>()), "");
     let text = refused::<2>().to_string();
-    assert_eq!(text, "\"two words\" is not a name for a table or index; use up to 128 of a-z A-Z 0-9 _ - .");
+    assert_eq!(
+        text,
+        "\"two words\" is not a name for a table or index; use up to 128 of a-z A-Z 0-9 _ - ."
+    );
 }
 
 #[test]
@@ -151,7 +158,8 @@ fn a_schema_that_is_refused_is_refused_by_load_too() {
 #[test]
 fn too_many_tables_are_refused() {
     // The limit comes before names and types, which the same table given again would break.
-    let builder = (0..=fsmdb::limits::TABLES_MAX).fold(Db::builder(), |builder, _| builder.table::<Node>());
+    let builder =
+        (0..=fsmdb::limits::TABLES_MAX).fold(Db::builder(), |builder, _| builder.table::<Node>());
     let error = builder.build().unwrap_err();
     assert_eq!(error, SchemaError::TooMany { what: "tables".into(), limit: 1024 });
 }

@@ -50,10 +50,7 @@ fn user_code() {
     assert!(call != PANIC_AT.get(), "injected");
 }
 
-fn extract<const UNIQUE: bool, const POSITION: usize>(
-    row: &Probe<UNIQUE>,
-    keys: &mut IndexKeys,
-) {
+fn extract<const UNIQUE: bool, const POSITION: usize>(row: &Probe<UNIQUE>, keys: &mut IndexKeys) {
     user_code();
     for value in row.values[POSITION].split(',').filter(|value| !value.is_empty()) {
         match POSITION {
@@ -69,7 +66,9 @@ fn extract<const UNIQUE: bool, const POSITION: usize>(
     }
 }
 
-fn define<const UNIQUE: bool, const POSITION: usize>(name: &'static str) -> IndexDef<Probe<UNIQUE>> {
+fn define<const UNIQUE: bool, const POSITION: usize>(
+    name: &'static str,
+) -> IndexDef<Probe<UNIQUE>> {
     fn typed<const UNIQUE: bool, const POSITION: usize, C: Cardinality>(
         name: &'static str,
     ) -> IndexDef<Probe<UNIQUE>> {
@@ -89,9 +88,8 @@ fn define<const UNIQUE: bool, const POSITION: usize>(name: &'static str) -> Inde
     }
 }
 
-const NAMES: [&str; KINDS] = [
-    "plain", "multi", "conditional", "compound", "folded", "descending", "computed", "optional",
-];
+const NAMES: [&str; KINDS] =
+    ["plain", "multi", "conditional", "compound", "folded", "descending", "computed", "optional"];
 
 impl<const UNIQUE: bool> Table for Probe<UNIQUE> {
     type Key = String;
@@ -211,9 +209,8 @@ fn a_unique_violation_at_any_position_leaves_no_trace() {
         // The last value conflicts, with a row of the version before and with one of this
         // transaction.
         for (owner, taken) in [("a", format!("a{position}")), ("c", format!("c{position}x"))] {
-            let values_of = |id: &str| {
-                Probe::<true>::with(id, position, &format!("{id}-1,{id}-2,{taken}"))
-            };
+            let values_of =
+                |id: &str| Probe::<true>::with(id, position, &format!("{id}-1,{id}-2,{taken}"));
             let check = |error: Error| match error {
                 Error::Taken { table, index, value, owner: found } => {
                     assert_eq!((table.as_str(), index.as_str()), ("probes", NAMES[position]));
@@ -297,7 +294,10 @@ fn the_longest_key_that_the_limit_allows_is_stored_and_found() {
     assert!(txn.table::<Probe<false>>().get(&id).is_some());
     let value = "v".repeat(KEY_BYTES_MAX - 1 - "x\0".len());
     let row = Probe::<false> { id: "x".into(), values: Default::default() };
-    let with = |value: &str| Probe { values: [value, "", "", "", "", "", "", ""].map(Into::into), ..row.clone() };
+    let with = |value: &str| Probe {
+        values: [value, "", "", "", "", "", "", ""].map(Into::into),
+        ..row.clone()
+    };
     txn.insert(with(&value)).unwrap();
     assert!(txn.upsert(with(&format!("{value}v"))).is_err());
     let index = Index::<Probe<false>, String, Many>::new("plain", 0);
@@ -436,7 +436,9 @@ fn a_statement_after_a_refused_one_sees_the_values_that_it_did_not_take() {
     assert!(txn.insert(Job { name: "fresh".into(), slot: 2, ..job(3) }).is_err());
     txn.insert(Job { name: "fresh".into(), ..job(4) }).unwrap();
     // A refused update must keep the old value taken.
-    assert!(txn.table_mut::<Job>().update(&1, |job| (job.name, job.slot) = ("free".into(), 2)).is_err());
+    assert!(
+        txn.table_mut::<Job>().update(&1, |job| (job.name, job.slot) = ("free".into(), 2)).is_err()
+    );
     assert!(txn.insert(Job { name: "job-1".into(), ..job(5) }).is_err());
     txn.snapshot().check().unwrap();
 }

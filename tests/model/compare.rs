@@ -133,8 +133,7 @@ fn compare_items(read: &impl Read, state: &State, probe: &Probe) {
     assert_eq!(table.first().map(|row| row.id), all.first().map(|row| row.value.id));
     assert_eq!(table.last().map(|row| row.id), all.last().map(|row| row.value.id));
     let bounds = probe.bounds(|item| item.id);
-    let inside: Vec<_> =
-        all.iter().filter(|row| within(&row.value.id, &bounds)).copied().collect();
+    let inside: Vec<_> = all.iter().filter(|row| within(&row.value.id, &bounds)).copied().collect();
     same("a range of items", || table.range(bounds), &inside);
     for id in [probe.low.id, probe.high.id] {
         let row = all.iter().find(|row| row.value.id == id);
@@ -222,7 +221,8 @@ fn difference<'a, T: PartialEq, K: Ord>(
     let mut keys: Vec<_> = before.iter().chain(after).map(|row| key(&row.value)).collect();
     keys.sort();
     keys.dedup();
-    let find = |rows: &'a [Stored<T>], wanted: &K| rows.iter().find(|row| key(&row.value) == *wanted);
+    let find =
+        |rows: &'a [Stored<T>], wanted: &K| rows.iter().find(|row| key(&row.value) == *wanted);
     let changes = keys.into_iter().map(|key| {
         let (before, after) = (find(before, &key), find(after, &key));
         (key, before, after)

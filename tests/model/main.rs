@@ -19,7 +19,7 @@ use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state
 use compare::{compare_changes, compare_state};
 use reference::{Outcome, World};
 use rows::{Item, Pair};
-use steps::{Step, Statement, Step::*};
+use steps::{Statement, Step, Step::*};
 
 prop_state_machine! {
     // A fixed seed, so that a run says something about the change and not about luck.

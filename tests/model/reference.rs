@@ -90,8 +90,9 @@ impl State {
     /// The row that has a unique value of `item`, by the order of the indexes.
     fn conflict(&self, item: &Item) -> Option<Outcome> {
         let others = || self.items.iter().map(|row| &row.value).filter(|row| row.id != item.id);
-        let taken = |index: &str, owner: &Item| {
-            Outcome::Taken { index: index.to_owned(), owner: owner.id.to_string() }
+        let taken = |index: &str, owner: &Item| Outcome::Taken {
+            index: index.to_owned(),
+            owner: owner.id.to_string(),
         };
         if let Some(owner) = others().find(|other| other.name == item.name) {
             return Some(taken("name", owner));

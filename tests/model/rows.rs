@@ -92,7 +92,8 @@ pub(crate) fn id() -> impl Strategy<Value = u8> {
 pub(crate) fn item() -> impl Strategy<Value = Item> {
     let keys = (id(), select(&NAMES[..]), select(&GROUPS[..]), select(&LABELS[..]));
     let lists = (vec(0_u8..5, 0..4), vec(select(vec![i16::MIN, -1, 0, 1, 2, 9, i16::MAX]), 0..3));
-    let values = (option::of(-2_i8..2), 0_u8..8, select(vec![i8::MIN, -1, 0, 1, i8::MAX]), any::<bool>());
+    let values =
+        (option::of(-2_i8..2), 0_u8..8, select(vec![i8::MIN, -1, 0, 1, i8::MAX]), any::<bool>());
     (keys, lists, values).prop_map(|(keys, lists, values)| {
         let (id, name, group, label) = keys;
         let (tags, codes) = lists;

@@ -12,8 +12,8 @@ use std::sync::mpsc::{Sender, SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::Snapshot;
-use crate::revision::Applied;
 use crate::raft::{MemberChange, Message, Refusal};
+use crate::revision::Applied;
 
 /// What a user is told.
 pub(super) enum Answer<R> {

@@ -21,11 +21,11 @@ use super::clock::Ticker;
 use super::network::{Answer, Counts, Mail, Network};
 use crate::limits::INBOX_BATCH_MAX;
 use crate::machine::{Fsm, Machine};
-use crate::revision::Applied;
 use crate::raft::{
     Action, Batch, Committed, Core, EntryKind, Event, LogStore, MemoryLog, Message, Proposal,
     SnapshotMeta, Status,
 };
+use crate::revision::Applied;
 
 /// Everything one replica owns.
 pub(super) struct Replica<F: Fsm> {

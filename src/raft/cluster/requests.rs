@@ -13,8 +13,8 @@ use super::network::{Answer, Mail, Undelivered};
 use crate::Snapshot;
 use crate::limits::COMMAND_BYTES_MAX;
 use crate::machine::{Fsm, Machine};
-use crate::revision::Applied;
 use crate::raft::{Consistency, ProposeError, ReadError, Refusal};
+use crate::revision::Applied;
 
 impl<F: Fsm> Cluster<F> {
     /// Proposes a command at the leader, wherever it is, and waits for its reply.
