@@ -47,7 +47,7 @@ fn instance(id: u64, service: &str, address: &str, weight: u32, tags: &[&str]) -
         service: service.to_owned(),
         health: Health::Passing,
         weight,
-        node: (id % 2 == 0).then(|| format!("node-{id}")),
+        node: (id.is_multiple_of(2)).then(|| format!("node-{id}")),
         tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
     }
 }

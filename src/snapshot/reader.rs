@@ -23,6 +23,7 @@ pub(super) struct SnapshotReader<R> {
 }
 
 /// One row of the file, verified by checksum but not decoded.
+#[derive(Clone, Copy)]
 pub(super) struct RawRow<'a> {
     /// The position of its table in the header.
     pub(super) table: usize,

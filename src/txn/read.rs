@@ -10,7 +10,7 @@ use crate::root::Root;
 use crate::schema::Table;
 use crate::snapshot::{self, Progress, SnapshotError, Summary};
 use crate::sync::Arc;
-use crate::table::TableReader;
+use crate::table::{TableReader, TableState};
 
 /// One version of the whole database, for as long as it is held.
 ///
@@ -54,7 +54,7 @@ impl Snapshot {
     ///
     /// [`Error::Inconsistent`] naming the first difference.
     pub fn check(&self) -> Result<(), Error> {
-        self.root.tables().try_for_each(|table| table.check())
+        self.root.tables().try_for_each(TableState::check)
     }
 
     /// Writes this version as a snapshot file: every table of the schema, rows in key order.

@@ -95,6 +95,7 @@ fn change_members(world: &mut World, retired: &mut Vec<u64>, at: u64) {
 }
 
 /// 100 in a few seconds; a nightly run sets the variable.
+#[expect(clippy::disallowed_methods, reason = "a knob of this test, not of the library")]
 fn seed_count() -> u64 {
     let count = std::env::var("FSMDB_RAFT_SEEDS").ok();
     count.and_then(|count| count.parse().ok()).unwrap_or(100)
