@@ -15,7 +15,7 @@ use crate::revision::{Applied, Revision};
 use crate::root::{Root, RootCell};
 use crate::schema::{Schema, Table, TableSchema};
 use crate::snapshot::{self, Progress};
-use crate::sync::{Arc, AtomicBool, Mutex, MutexGuard, Ordering, lock, try_lock};
+use crate::sync::{Arc, AtomicBool, Ordering, WriterGuard, WriterLock};
 use crate::txn::{Snapshot, WriteTxn};
 
 /// An in-memory database. A handle is cheap to clone and can be used from any thread.
@@ -52,7 +52,7 @@ pub struct Db {
 struct Shared {
     schema: StdArc<Schema>,
     root: RootCell,
-    writer: Mutex<()>,
+    writer: WriterLock,
     /// Set while a machine owns the database (invariant 3).
     owned: AtomicBool,
 }
@@ -81,7 +81,7 @@ impl Db {
     /// When a [`Machine`](crate::Machine) owns the database: it is written by the log alone.
     #[must_use = "a transaction that is dropped is rolled back"]
     pub fn write(&self) -> WriteTxn<'_> {
-        let guard = lock(&self.shared.writer);
+        let guard = self.shared.writer.lock();
         assert!(!self.is_owned(), "{}", WriteError::OwnedByMachine);
         self.begin(guard)
     }
@@ -93,7 +93,7 @@ impl Db {
     /// [`WriteError::Busy`] when another transaction is running, [`WriteError::OwnedByMachine`]
     /// when a state machine owns the database.
     pub fn try_write(&self) -> Result<WriteTxn<'_>, WriteError> {
-        let guard = try_lock(&self.shared.writer).ok_or(WriteError::Busy)?;
+        let guard = self.shared.writer.try_lock().ok_or(WriteError::Busy)?;
         if self.is_owned() {
             return Err(WriteError::OwnedByMachine);
         }
@@ -117,7 +117,7 @@ impl Db {
     /// a machine owns the database.
     pub fn restore<R: io::Read>(&self, source: R) -> Result<(), SnapshotError> {
         let root = snapshot::load(&self.shared.schema, source, &mut |_| Progress::CONTINUE)?;
-        let _guard = lock(&self.shared.writer);
+        let _guard = self.shared.writer.lock();
         if self.is_owned() {
             return Err(SnapshotError::NotWritable);
         }
@@ -135,7 +135,7 @@ impl Db {
         self.read().check()
     }
 
-    fn begin<'db>(&'db self, guard: MutexGuard<'db, ()>) -> WriteTxn<'db> {
+    fn begin<'db>(&'db self, guard: WriterGuard<'db>) -> WriteTxn<'db> {
         let base = self.shared.root.load();
         let revision = base.revision.next();
         WriteTxn::new(&self.shared.root, guard, base, revision)
@@ -148,7 +148,7 @@ impl Db {
     /// Takes the database into the ownership of a machine, once the running transaction has
     /// ended; says whether it was free.
     pub(crate) fn take_ownership(&self) -> bool {
-        let _guard = lock(&self.shared.writer);
+        let _guard = self.shared.writer.lock();
         !self.shared.owned.swap(true, Ordering::AcqRel)
     }
 
@@ -158,7 +158,7 @@ impl Db {
 
     /// Starts the transaction of one log entry, on behalf of the machine that owns the database.
     pub(crate) fn write_entry(&self, at: Applied) -> WriteTxn<'_> {
-        let guard = lock(&self.shared.writer);
+        let guard = self.shared.writer.lock();
         let base = self.shared.root.load();
         WriteTxn::new(&self.shared.root, guard, base, Revision(at.index))
     }
@@ -171,7 +171,7 @@ impl Db {
         accept: impl FnOnce(Revision, Applied) -> Result<T, E>,
     ) -> Result<T, E> {
         let root = snapshot::load(&self.shared.schema, source, &mut |_| Progress::CONTINUE)?;
-        let _guard = lock(&self.shared.writer);
+        let _guard = self.shared.writer.lock();
         let accepted = accept(root.revision, root.applied)?;
         self.shared.root.store(root);
         Ok(accepted)
@@ -240,7 +240,7 @@ impl Db {
         let shared = Shared {
             schema: StdArc::clone(&root.schema),
             root: RootCell::new(root),
-            writer: Mutex::new(()),
+            writer: WriterLock::new(),
             owned: AtomicBool::new(false),
         };
         Self { shared: Arc::new(shared) }

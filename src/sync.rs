@@ -1,5 +1,5 @@
 //! The synchronisation primitives of the library, from `std` or, under the private cfg
-//! `fsmdb_loom`, from the model checker `loom`.
+//! `fsmdb_loom`, from the model checker `loom`; and the writer's lock, made of them.
 //!
 //! Only state that threads share and change goes through this room: the published root, the
 //! writer's lock, the ownership flag. Rows and tree nodes are immutable once published, so they
@@ -7,33 +7,69 @@
 
 #[cfg(not(fsmdb_loom))]
 pub(crate) use std::sync::{
-    Arc, Mutex, MutexGuard, TryLockError,
+    Arc,
     atomic::{AtomicBool, Ordering},
 };
+#[cfg(not(fsmdb_loom))]
+use std::sync::{Condvar, Mutex, MutexGuard};
 
 #[cfg(fsmdb_loom)]
 pub(crate) use loom::sync::{
-    Arc, Mutex, MutexGuard, RwLock,
+    Arc, RwLock,
     atomic::{AtomicBool, Ordering},
 };
-#[cfg(fsmdb_rwlock_root)]
-pub(crate) use std::sync::RwLock;
 #[cfg(fsmdb_loom)]
-pub(crate) use std::sync::TryLockError;
+use loom::sync::{Condvar, Mutex, MutexGuard};
+#[cfg(all(fsmdb_rwlock_root, not(fsmdb_loom)))]
+pub(crate) use std::sync::RwLock;
 
-/// Locks `mutex`, also when a panic in user code poisoned it.
+/// The right to write, which one transaction has at a time.
 ///
-/// The protected state is the right to write. A transaction that panicked published nothing
-/// (invariant 4), so there is nothing half-done to protect others from.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+/// Unlike a mutex it cannot be poisoned: a transaction that panicked has published nothing, so
+/// there is nothing half-done to protect others from. No user code runs while the mutex inside is
+/// held.
+#[derive(Debug)]
+pub(crate) struct WriterLock {
+    is_taken: Mutex<bool>,
+    released: Condvar,
 }
 
-/// Locks `mutex` if no one holds it.
-pub(crate) fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
-    match mutex.try_lock() {
-        Ok(guard) => Some(guard),
-        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
-        Err(TryLockError::WouldBlock) => None,
+/// Gives the right to write back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct WriterGuard<'a> {
+    lock: &'a WriterLock,
+}
+
+impl WriterLock {
+    pub(crate) fn new() -> Self {
+        Self { is_taken: Mutex::new(false), released: Condvar::new() }
+    }
+
+    /// Takes the right to write, waiting for whoever has it.
+    pub(crate) fn lock(&self) -> WriterGuard<'_> {
+        let mut is_taken = self.state();
+        while *is_taken {
+            is_taken = self.released.wait(is_taken).expect("no code panics under this mutex");
+        }
+        *is_taken = true;
+        WriterGuard { lock: self }
+    }
+
+    /// Takes the right to write if no one has it.
+    pub(crate) fn try_lock(&self) -> Option<WriterGuard<'_>> {
+        let mut is_taken = self.state();
+        let was_taken = std::mem::replace(&mut *is_taken, true);
+        (!was_taken).then(|| WriterGuard { lock: self })
+    }
+
+    fn state(&self) -> MutexGuard<'_, bool> {
+        self.is_taken.lock().expect("no code panics under this mutex")
+    }
+}
+
+impl Drop for WriterGuard<'_> {
+    fn drop(&mut self) {
+        *self.lock.state() = false;
+        self.lock.released.notify_one();
     }
 }

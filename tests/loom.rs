@@ -59,7 +59,10 @@ fn value(snap: &Snapshot) -> u8 {
     let left = snap.table::<Left>().get(&0_u8).map_or(0, |row| row.value);
     let right = snap.table::<Right>().get(&0_u8).map_or(0, |row| row.value);
     assert_eq!(left, right, "half a commit is visible");
-    assert_eq!(snap.table::<Left>().index(Left::BY_VALUE).get(&left).count(), usize::from(left > 0));
+    assert_eq!(
+        snap.table::<Left>().index(Left::BY_VALUE).get(&left).count(),
+        usize::from(left > 0)
+    );
     left
 }
 

@@ -12,6 +12,8 @@
 
 mod erased;
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use erased::TableSchema;
 pub use table::{Cardinality, Index, IndexDef, IndexKeys, Many, Table, Unique};

@@ -12,7 +12,7 @@ use crate::revision::{Applied, Revision};
 use crate::root::{Root, RootCell};
 use crate::row::Row;
 use crate::schema::Table;
-use crate::sync::{Arc, MutexGuard};
+use crate::sync::{Arc, WriterGuard};
 use crate::table::TableReader;
 
 /// The one transaction that may write, from [`Db::write`](crate::Db::write).
@@ -47,7 +47,7 @@ pub struct WriteTxn<'db> {
     cell: &'db RootCell,
     // Declared before `base`: fields drop in order, so the writer's lock is released before the
     // old version, whose last holder may be this transaction, is taken apart.
-    guard: MutexGuard<'db, ()>,
+    guard: WriterGuard<'db>,
     base: Arc<Root>,
     pub(super) root: Root,
     pub(super) log: ChangeLog,
@@ -60,7 +60,7 @@ type Hook<'db> = Box<dyn FnOnce(&Committed) + 'db>;
 impl<'db> WriteTxn<'db> {
     pub(crate) fn new(
         cell: &'db RootCell,
-        guard: MutexGuard<'db, ()>,
+        guard: WriterGuard<'db>,
         base: Arc<Root>,
         revision: Revision,
     ) -> Self {

@@ -12,7 +12,4 @@ enum Silent {
     One,
 }
 
-#[derive(Debug, Key)]
-struct Borrowed(&'static str);
-
 fn main() {}

@@ -24,21 +24,21 @@ struct Twice {
 }
 
 #[derive(Serialize, Deserialize, Table)]
-#[table(name = "", version = 4294967296)]
+#[table(name = "")]
 struct Empty {
     #[key]
     id: u64,
 }
 
 #[derive(Serialize, Deserialize, Table)]
-#[table(name = "jobs", version = -1)]
-struct Negative {
+#[table(name = "jobs", version = 4294967296)]
+struct TooHigh {
     #[key]
     id: u64,
 }
 
 #[derive(Serialize, Deserialize, Table)]
-#[table(name = jobs, crate = fsmdb)]
+#[table(name = jobs)]
 struct Unquoted {
     #[key]
     id: u64,

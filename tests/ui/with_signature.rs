@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 struct Job {
     #[key]
     id: u64,
-    #[index(with = u8::count_ones, key = u32)]
+    #[index(with = of_number, key = u32)]
     name: String,
     #[index(with = str::len, key = u32)]
     owner: String,
@@ -17,6 +17,10 @@ struct Job {
     zone: String,
     #[index(with = str::len, key = usize, multi)]
     region: String,
+}
+
+fn of_number(number: &u32) -> u32 {
+    *number
 }
 
 impl Job {

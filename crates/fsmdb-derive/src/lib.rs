@@ -45,7 +45,7 @@
 //! | (none) | an index on the field; on an `Option<T>` its key is `T`, and `None` has no entry |
 //! | `name = "label"` | another name than the field's |
 //! | `unique` | each value belongs to at most one row |
-//! | `multi` | one entry for each element of the container, an `Elements`; also of `Option<container>` |
+//! | `multi` | one entry for each element of an `Elements`, or of one in an `Option` |
 //! | `fold` | strings without regard to case; the key is `Folded` |
 //! | `descending` | the highest value comes first; the key is `Descending<T>` |
 //! | `filter = path` | only the rows for which `fn(&Row) -> bool` says yes |
@@ -63,7 +63,7 @@
 //! | option | meaning |
 //! |---|---|
 //! | `name = "ns_status"` | the name of the index; required |
-//! | `on = (namespace, status)` | compound: one to six fields; the key is the tuple of their types |
+//! | `on = (namespace, status)` | compound: one to six fields; the key is their tuple |
 //! | `on = (desc(a), fold(b))` | components in descending order, or without regard to case |
 //! | `with = path, key = Type` | computed from the row by `fn(&Row) -> Type`, instead of `on` |
 //! | `..., optional` / `..., multi` | with `with`, as on a field |

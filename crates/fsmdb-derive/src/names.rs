@@ -22,7 +22,7 @@ pub(crate) fn check_index_name(name: &str) -> Result<(), String> {
     let bare = name.bytes().all(|byte| byte == b'_');
     if !begins || !goes_on || bare {
         return Err(format!(
-            "`{name}` cannot name an index: a name is snake case, as in `name = \"by_owner_2\"`"
+            "`{name}` cannot name an index: a name is snake case, as in `name = \"owner_2\"`"
         ));
     }
     check_length("index", name)

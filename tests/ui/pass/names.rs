@@ -3,12 +3,12 @@
 #![deny(warnings)]
 #![no_implicit_prelude]
 
-extern crate fsmdb as renamed;
+pub extern crate fsmdb as renamed;
 extern crate serde;
 extern crate std as real_std;
 
 mod outer {
-    pub use renamed as database;
+    pub use crate::renamed as database;
 }
 
 /// Names that the generated code must not pick up.
@@ -19,7 +19,6 @@ mod shadows {
     pub struct Some;
     pub struct Ok;
     pub struct String;
-    pub struct str;
     pub struct bool;
     pub struct u32;
     pub struct i64;
@@ -60,6 +59,22 @@ pub enum Coded {
     Some = 1,
 }
 
+#[allow(dead_code, non_camel_case_types)]
+mod primitive_shadows {
+    use crate::real_std::fmt::Debug;
+
+    // `serde`'s own derive takes these for the primitives, so they stand apart from the table.
+    struct str;
+    struct i8;
+    struct u8;
+
+    #[derive(Debug, crate::renamed::Key)]
+    #[key(crate = "crate::renamed")]
+    pub enum Plain {
+        One,
+    }
+}
+
 #[derive(Debug, renamed::Key)]
 #[key(crate = "renamed")]
 pub struct Pair {
@@ -70,6 +85,7 @@ pub struct Pair {
 #[derive(serde::Serialize, serde::Deserialize, renamed::Table)]
 #[table(name = "jobs", crate = "crate::outer::database")]
 #[index(name = "both", on = (desc(keys), fold(row)), filter = filter)]
+#[index(name = "pushed", on = (out, keys), filter = push)]
 #[index(name = "entries", with = entry, key = Text, multi)]
 pub struct Job {
     #[key]
@@ -94,6 +110,10 @@ fn row(job: &Job) -> real_std::primitive::bool {
     job.keys > 0
 }
 
+fn push(job: &Job) -> real_std::primitive::bool {
+    filter(job)
+}
+
 fn filter(job: &Job) -> real_std::primitive::bool {
     job.out > 0
 }
@@ -108,11 +128,20 @@ fn entry(job: &Job) -> &BTreeSet<Text> {
     &job.entry
 }
 
+/// A table called like a type parameter.
+#[derive(serde::Serialize, serde::Deserialize, renamed::Table)]
+#[table(name = "k0", crate = "renamed")]
+pub struct K0 {
+    #[key]
+    #[index(name = "id", unique)]
+    pub out: u64,
+}
+
 fn main() {
     let both: renamed::Index<Job, (renamed::Descending<u8>, renamed::Folded), renamed::Many> =
         Job::BY_BOTH;
     real_std::assert_eq!(both.name(), "both");
     real_std::assert_eq!(both.position(), 6);
-    real_std::assert_eq!(<Job as renamed::Table>::indexes().len(), 8);
+    real_std::assert_eq!(<Job as renamed::Table>::indexes().len(), 9);
     let _ = (Coded::None, Coded::Some, Status::Err);
 }

@@ -1,12 +1,13 @@
 //! Writes the implementation of `fsmdb::Table` and the constants that are the handles.
 
-use proc_macro2::{Ident, TokenStream};
-use quote::{ToTokens, quote, quote_spanned};
+use proc_macro2::{Ident, Span, TokenStream};
+use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::ext::IdentExt;
 use syn::spanned::Spanned;
 
 use super::index::{Entries, Index, Returns, Source};
 use super::parse::Table;
+use super::push::Push;
 use crate::crate_path::{CratePath, shown_at};
 
 /// The code that the derive adds.
@@ -14,7 +15,7 @@ pub(super) fn expand(table: &Table<'_>) -> TokenStream {
     let Table { ident, krate, name, version, .. } = table;
     let (key, primary_key) = (key(table), encode_primary_key(table));
     let handles = table.indexes.iter().enumerate().map(|(at, index)| handle(table, index, at));
-    let definitions = table.indexes.iter().map(|index| definition(index, krate));
+    let definitions = table.indexes.iter().map(|index| definition(table, index));
     quote! {
         #[automatically_derived]
         impl #ident {
@@ -40,57 +41,84 @@ pub(super) fn expand(table: &Table<'_>) -> TokenStream {
     }
 }
 
-/// The type of the primary key.
+/// The type of the primary key; a tuple is shown at the name of the struct.
 fn key(table: &Table<'_>) -> TokenStream {
     match table.keys.as_slice() {
         [one] => one.ty.to_token_stream(),
         several => {
             let types = several.iter().map(|field| &field.ty);
-            quote!((#(#types),*))
+            quote_spanned!(shown_at(table.ident.span())=> (#(#types),*))
         }
     }
 }
 
 /// Encodes the key fields, several of them as the tuple of their references.
+///
+/// A function that is generic over their types shows one that is no key at that type.
 fn encode_primary_key(table: &Table<'_>) -> TokenStream {
+    let krate = &table.krate;
     let this = quote!(self);
     let values = table.keys.iter().map(|field| {
         let (ident, span) = (&field.ident, shown_at(field.ty.span()));
         quote_spanned!(span=> &#this.#ident)
     });
-    let span = shown_at(table.keys[0].ty.span());
-    let krate = table.krate.shown_at(span);
-    let value = if table.keys.len() == 1 { quote!(#(#values)*) } else { quote!(&(#(#values),*)) };
-    let key = key(table);
-    let out = quote!(out);
-    quote_spanned!(span=> #krate::AsKey::<#key>::encode_key(#value, #out))
+    let types = table.keys.iter().map(|field| &field.ty);
+    let parameters: Vec<_> = (0..table.keys.len()).map(|at| format_ident!("__K{at}")).collect();
+    let names: Vec<_> = (0..table.keys.len()).map(|at| format_ident!("value_{at}")).collect();
+    let (key, value) = match table.keys.len() {
+        1 => (quote!(#(#parameters)*), quote!(#(#names)*)),
+        _ => (quote!((#(#parameters),*)), quote!(&(#(#names),*))),
+    };
+    quote! {
+        fn __fsmdb_encode<#(#parameters: #krate::Key),*>(
+            out: &mut #krate::KeyBuf,
+            #(#names: &#parameters),*
+        ) {
+            #krate::AsKey::<#key>::encode_key(#value, out);
+        }
+
+        __fsmdb_encode::<#(#types),*>(out, #(#values),*);
+    }
 }
 
-/// The name of the handle, shown at the name of the index.
-fn handle_ident(index: &Index<'_>) -> Ident {
-    Ident::new(&index.handle(), shown_at(index.name_span))
+/// The name of the handle, shown at `location`.
+fn handle_ident(index: &Index<'_>, location: Span) -> Ident {
+    Ident::new(&index.handle(), shown_at(location))
 }
 
 fn handle(table: &Table<'_>, index: &Index<'_>, position: usize) -> TokenStream {
     let Table { ident, visibility, krate, .. } = table;
-    let (handle, name, key) = (handle_ident(index), &index.name, index.source.key(krate));
+    let location = index.source.span(index);
+    let handle = handle_ident(index, index.name_span);
+    let (name, key) = (&index.name, index.source.key(location, krate));
     let cardinality = cardinality(index, krate);
     let doc = describe(index);
+    let krate = krate.shown_at(location);
+    let ty = quote_spanned!(shown_at(location)=> #krate::Index<#ident, #key, #cardinality>);
+    let new = quote_spanned!(shown_at(location)=> #krate::Index::new(#name, #position));
     quote! {
         #[doc = #doc]
-        #visibility const #handle: #krate::Index<#ident, #key, #cardinality> =
-            #krate::Index::new(#name, #position);
+        #visibility const #handle: #ty = #new;
     }
 }
 
-fn definition(index: &Index<'_>, krate: &CratePath) -> TokenStream {
-    let span = shown_at(index.source.span());
-    let extractor = index.extractor(krate);
-    let (handle, key) = (handle_ident(index), index.source.key(krate));
+fn definition(table: &Table<'_>, index: &Index<'_>) -> TokenStream {
+    let Table { ident, krate, .. } = table;
+    let location = index.source.span(index);
+    let span = shown_at(location);
+    let push = Push::of(index);
+    let extractor = index.extractor(push.as_ref(), krate);
+    let handle = handle_ident(index, location);
+    let handle = quote_spanned!(span=> Self::#handle);
     let cardinality = cardinality(index, krate);
-    let krate = krate.shown_at(span);
-    quote_spanned! {span=>
-        #krate::IndexDef::new::<#key, #cardinality>(Self::#handle, #extractor)
+    match push {
+        Some(push) => push.define(ident, &handle, &cardinality, &extractor, krate),
+        None => {
+            let (key, krate) = (index.source.key(location, krate), krate.shown_at(location));
+            quote_spanned! {span=>
+                #krate::IndexDef::new::<#key, #cardinality>(#handle, #extractor)
+            }
+        }
     }
 }
 

@@ -1,7 +1,7 @@
-//! Writes the key type and the extractor of an index.
+//! Writes the key type of an index and its extractor.
 //!
-//! Every expression about a field is shown at the type of the field, and every call of a function
-//! of the user at its path, because that is where a type error is mended.
+//! A mistake in a type is shown where it is mended: at the type of the field, or at the path of the
+//! user's function. All tokens of an expression are shown at one place for that reason.
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
@@ -9,77 +9,72 @@ use syn::spanned::Spanned;
 use syn::{ExprPath, Field};
 
 use super::index::{Entries, Index, Order, Returns, Source};
+use super::push::Push;
 use crate::crate_path::{CratePath, shown_at};
 
 /// A variable of the extractor, which no path of the user can see or be hidden by.
-fn variable(name: &str) -> Ident {
+pub(super) fn variable(name: &str) -> Ident {
     Ident::new(name, Span::mixed_site())
 }
 
+/// `ident`, meaning what it means, shown at `location`.
+fn moved(mut ident: Ident, location: Span) -> Ident {
+    ident.set_span(ident.span().located_at(location));
+    ident
+}
+
+impl Order {
+    /// The key that stands in this order, made of `key`.
+    pub(super) fn key(self, key: &TokenStream, span: Span, krate: &CratePath) -> TokenStream {
+        let (span, krate) = (shown_at(span), krate.shown_at(span));
+        let key = if self.fold { quote_spanned!(span=> #krate::Folded) } else { key.clone() };
+        if self.descending { quote_spanned!(span=> #krate::Descending<#key>) } else { key }
+    }
+
+    /// What is pushed for the expression `value`, a reference: the text if this order folds.
+    pub(super) fn text_of(self, value: TokenStream, span: Span) -> TokenStream {
+        if !self.fold {
+            return value;
+        }
+        quote_spanned! {shown_at(span)=>
+            ::core::convert::AsRef::<::core::primitive::str>::as_ref(#value)
+        }
+    }
+
+    /// What stands for the key in this order, made of what [`text_of`](Self::text_of) gave.
+    pub(super) fn wrap(self, value: TokenStream, span: Span, krate: &CratePath) -> TokenStream {
+        if !self.descending {
+            return value;
+        }
+        let (span, krate) = (shown_at(span), krate.shown_at(span));
+        quote_spanned!(span=> #krate::Descending(#value))
+    }
+}
+
 impl Source<'_> {
-    /// Where errors about the key are shown.
-    pub(super) fn span(&self) -> Span {
+    /// Where mistakes in the key are shown, if they are not those of one component.
+    pub(super) fn span(&self, index: &Index<'_>) -> Span {
         match self {
             Self::Value { field, .. } => field.ty.span(),
-            Self::Compound(components) => components[0].0.ty.span(),
+            Self::Compound(_) => index.name_span,
             Self::Computed { key, .. } => key.span(),
         }
     }
 
-    /// The type of the indexed value.
-    pub(super) fn key(&self, krate: &CratePath) -> TokenStream {
+    /// The type of the indexed value; a tuple is shown at `span`.
+    pub(super) fn key(&self, span: Span, krate: &CratePath) -> TokenStream {
         match self {
             Self::Value { field, entries, order } => {
-                let krate = krate.shown_at(field.ty.span());
-                order.key(&entries.key(field, &krate), &krate)
+                let span = field.ty.span();
+                order.key(&entries.key(field, krate), span, krate)
             }
             Self::Compound(components) => {
                 let keys = components.iter().map(|(field, order)| {
-                    order.key(&field.ty.to_token_stream(), &krate.shown_at(field.ty.span()))
+                    order.key(&field.ty.to_token_stream(), field.ty.span(), krate)
                 });
-                quote!((#(#keys,)*))
+                quote_spanned!(shown_at(span)=> (#(#keys,)*))
             }
             Self::Computed { key, .. } => key.to_token_stream(),
-        }
-    }
-
-    fn push(&self, krate: &CratePath) -> TokenStream {
-        let (row, keys) = (variable("row"), variable("keys"));
-        let key = self.key(krate);
-        match self {
-            Self::Value { field, entries, order } => push_value(field, entries, *order, krate),
-            Self::Compound(components) => {
-                let values = components.iter().map(|(field, order)| {
-                    let (ident, span) = (&field.ident, shown_at(field.ty.span()));
-                    order.value(&quote_spanned!(span=> &#row.#ident), field.ty.span(), krate)
-                });
-                quote!(#krate::IndexKeys::push::<#key, _>(#keys, &(#(#values,)*));)
-            }
-            Self::Computed { field, with, returns, .. } => {
-                push_computed(*field, with, *returns, &key, krate)
-            }
-        }
-    }
-}
-
-impl Index<'_> {
-    /// The function that pushes the values under which a row is found.
-    pub(super) fn extractor(&self, krate: &CratePath) -> TokenStream {
-        let (row, keys, filter) = (variable("row"), variable("keys"), variable("filter"));
-        let check = self.filter.as_ref().map(|path| {
-            quote_spanned! {shown_at(path.span())=>
-                let #filter: fn(&Self) -> ::core::primitive::bool = #path;
-                if !#filter(#row) {
-                    return;
-                }
-            }
-        });
-        let push = self.source.push(krate);
-        quote! {
-            |#row: &Self, #keys: &mut #krate::IndexKeys| {
-                #check
-                #push
-            }
         }
     }
 }
@@ -93,70 +88,85 @@ impl Entries<'_> {
             Self::Multi => &field.ty,
             Self::OptionalMulti(inside) => inside,
         };
-        quote_spanned!(shown_at(field.ty.span())=> <#container as #krate::Elements>::Key)
+        let (span, krate) = (shown_at(field.ty.span()), krate.shown_at(field.ty.span()));
+        quote_spanned!(span=> <#container as #krate::Elements>::Key)
     }
 }
 
-impl Order {
-    /// The key that stands in this order, made of `key`.
-    fn key(self, key: &TokenStream, krate: &CratePath) -> TokenStream {
-        let key = if self.fold { quote!(#krate::Folded) } else { key.clone() };
-        if self.descending { quote!(#krate::Descending<#key>) } else { key }
-    }
-
-    /// What stands for that key, made of the expression `value`, which is a reference.
-    fn value(self, value: &TokenStream, span: Span, krate: &CratePath) -> TokenStream {
-        let span = shown_at(span);
-        let krate = krate.shown_at(span);
-        let value = if self.fold {
-            quote_spanned! {span=>
-                ::core::convert::AsRef::<::core::primitive::str>::as_ref(#value)
+impl Index<'_> {
+    /// The function that pushes the values under which a row is found.
+    pub(super) fn extractor(&self, push: Option<&Push<'_>>, krate: &CratePath) -> TokenStream {
+        let (row, keys, filter) = (variable("row"), variable("keys"), variable("filter"));
+        let check = self.filter.as_ref().map(|path| {
+            quote_spanned! {shown_at(path.span())=>
+                let #filter: fn(&Self) -> ::core::primitive::bool = #path;
+                if !#filter(#row) {
+                    return;
+                }
             }
-        } else {
-            value.clone()
+        });
+        let key = self.source.key(self.source.span(self), krate);
+        let body = match (&self.source, push) {
+            (Source::Computed { field, with, returns, .. }, _) => {
+                push_computed(*field, with, *returns, &key, krate)
+            }
+            (Source::Value { field, entries: Entries::Optional(_), .. }, Some(push)) => {
+                push_optional(field, push)
+            }
+            (Source::Value { field, .. }, Some(push)) => push.call(&[value_of(field)]),
+            (Source::Compound(components), Some(push)) => {
+                let values: Vec<_> = components.iter().map(|(field, _)| value_of(field)).collect();
+                push.call(&values)
+            }
+            (Source::Value { field, entries, order }, None) => {
+                push_elements(field, entries, *order, &key, krate)
+            }
+            (Source::Compound(_), None) => unreachable!("components are pushed together"),
         };
-        if self.descending { quote_spanned!(span=> #krate::Descending(#value)) } else { value }
+        quote!(|#row: &Self, #keys: &mut #krate::IndexKeys| { #check #body })
     }
 }
 
-fn push_value(
+/// A reference to the value of `field`.
+fn value_of(field: &Field) -> TokenStream {
+    let (location, row) = (field.ty.span(), variable("row"));
+    let ident = field.ident.clone().map(|ident| moved(ident, location));
+    quote_spanned!(shown_at(location)=> &#row.#ident)
+}
+
+fn push_optional(field: &Field, push: &Push<'_>) -> TokenStream {
+    let (entry, value) = (moved(variable("entry"), field.ty.span()), value_of(field));
+    let push = push.call(&[entry.to_token_stream()]);
+    quote_spanned! {shown_at(field.ty.span())=>
+        if let ::core::option::Option::Some(#entry) = #value { #push }
+    }
+}
+
+/// Pushes each element of the container, which may be in an `Option`.
+fn push_elements(
     field: &Field,
     entries: &Entries<'_>,
     order: Order,
+    key: &TokenStream,
     krate: &CratePath,
 ) -> TokenStream {
-    let (row, keys) = (variable("row"), variable("keys"));
-    let (inside, entry) = (variable("inside"), variable("entry"));
-    let (ident, span) = (&field.ident, shown_at(field.ty.span()));
-    let krate = krate.shown_at(field.ty.span());
-    let key = order.key(&entries.key(field, &krate), &krate);
-    let value = quote_spanned!(span=> &#row.#ident);
-    let push = |value: TokenStream| {
-        let value = order.value(&value, span, &krate);
-        quote_spanned!(span=> #krate::IndexKeys::push::<#key, _>(#keys, &#value);)
-    };
-    let some = quote_spanned!(span=> ::core::option::Option::Some);
+    let (location, keys, value) = (field.ty.span(), variable("keys"), value_of(field));
+    let (span, krate) = (shown_at(location), krate.shown_at(location));
+    let (entry, inside) = (moved(variable("entry"), location), moved(variable("inside"), location));
+    let text = order.text_of(entry.to_token_stream(), location);
+    let pushed = order.wrap(text, location, &krate);
+    let push = quote_spanned!(span=> #krate::IndexKeys::push::<#key, _>(#keys, &#pushed););
     match entries {
-        Entries::One => push(value),
-        Entries::Optional(_) => {
-            let push = push(quote!(#entry));
-            quote_spanned!(span=> if let #some(#entry) = #value { #push })
-        }
-        Entries::Multi => {
-            let push = push(quote!(#entry));
-            quote_spanned!(span=> for #entry in #value { #push })
-        }
-        Entries::OptionalMulti(_) => {
-            let push = push(quote!(#entry));
-            quote_spanned! {span=>
-                if let #some(#inside) = #value {
-                    for #entry in #inside { #push }
-                }
+        Entries::OptionalMulti(_) => quote_spanned! {span=>
+            if let ::core::option::Option::Some(#inside) = #value {
+                for #entry in #inside { #push }
             }
-        }
+        },
+        _ => quote_spanned!(span=> for #entry in #value { #push }),
     }
 }
 
+/// Pushes what the function of the user returns.
 fn push_computed(
     field: Option<&Field>,
     with: &ExprPath,
@@ -165,8 +175,7 @@ fn push_computed(
     krate: &CratePath,
 ) -> TokenStream {
     let (row, keys, entry) = (variable("row"), variable("keys"), variable("entry"));
-    let span = shown_at(with.span());
-    let krate = krate.shown_at(with.span());
+    let (span, krate) = (shown_at(with.span()), krate.shown_at(with.span()));
     let argument = match field.map(|field| &field.ident) {
         Some(ident) => quote_spanned!(span=> &#row.#ident),
         None => quote_spanned!(span=> #row),

@@ -168,7 +168,7 @@ fn compound<'a>(
     fields: &[&'a Field],
 ) -> Result<Source<'a>> {
     if !(1..=COMPONENTS_MAX).contains(&on.len()) {
-        let message = format!("`on` takes one to {COMPONENTS_MAX} fields, not {}", on.len());
+        let message = format!("`on` takes 1 to {COMPONENTS_MAX} fields, not {}", on.len());
         return Err(Error::new(span, message));
     }
     let mut components: Vec<(&Field, Order)> = Vec::new();

@@ -1,13 +1,14 @@
 //! `#[derive(Table)]`: a struct is parsed into a [`parse::Table`], which `expand` writes out.
 //!
 //! `options` reads one `#[index(...)]`, `index` checks it into what kind of index it is, and
-//! `extract` writes the key and the extractor of each kind.
+//! `extract` and `push` write the key and the extractor of each kind.
 
 mod expand;
 mod extract;
 mod index;
 mod options;
 mod parse;
+mod push;
 
 use proc_macro2::TokenStream;
 use syn::{DeriveInput, Result};

@@ -101,8 +101,9 @@ impl TableOptions {
         check_table_name(&name.value()).map_err(|message| Error::new(name.span(), message))?;
         let version = match version {
             None => 1,
-            Some((_, literal)) => literal.base10_parse().map_err(|error| {
-                Error::new(literal.span(), format!("a version is a `u32`: {error}"))
+            Some((_, literal)) => literal.base10_parse().map_err(|_| {
+                let message = format!("a version is a number from 0 to {}", u32::MAX);
+                Error::new(literal.span(), message)
             })?,
         };
         Ok(Self { name, version, krate: CratePath::new(krate.map(|(_, path)| path)) })
