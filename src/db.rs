@@ -10,11 +10,11 @@ use std::fmt;
 use std::io;
 use std::sync::Arc as StdArc;
 
-use crate::error::{Error, SchemaError, SnapshotError, WriteError};
+use crate::error::{Error, SchemaError, WriteError};
 use crate::revision::{Applied, Revision};
 use crate::root::{Root, RootCell};
 use crate::schema::{Schema, Table, TableSchema};
-use crate::snapshot::{self, Progress};
+use crate::snapshot::{self, Progress, SnapshotError};
 use crate::sync::{Arc, AtomicBool, Ordering, WriterGuard, WriterLock};
 use crate::txn::{Snapshot, WriteTxn};
 

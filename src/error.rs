@@ -2,12 +2,10 @@
 //!
 //! Messages are one line, lower case, and name the table, the index and the printed key; where
 //! there is a way out they name it. Reads never fail, so there is no error for them. The errors of
-//! snapshot files are [`SnapshotError`], in the room that reads them.
+//! snapshot files are [`SnapshotError`](crate::SnapshotError), in the room that reads them.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
-
-pub use crate::snapshot::SnapshotError;
 
 /// Why a statement was refused. The transaction is exactly as it was before the statement.
 ///
@@ -148,7 +146,8 @@ pub enum SchemaError {
     },
     /// A handle's position is not the position of its definition.
     #[error(
-        "table {table}: the handle of index {index} says position {handle}, it is defined at {defined}"
+        "table {table}: the handle of index {index} says position {handle}, \
+         it is defined at {defined}"
     )]
     IndexPosition {
         /// The table's name.

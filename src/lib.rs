@@ -162,7 +162,7 @@ pub mod fuzzing {
 }
 
 pub use db::{Builder, Db};
-pub use error::{Error, SchemaError, SnapshotError, WriteError};
+pub use error::{Error, SchemaError, WriteError};
 #[cfg(feature = "derive")]
 pub use fsmdb_derive::{Key, Table};
 pub use key::{
@@ -173,7 +173,7 @@ pub use machine::{Fsm, Machine, MachineError, Outcome, testing};
 pub use revision::{Applied, Revision};
 pub use row::Row;
 pub use schema::{Cardinality, Index, IndexDef, IndexKeys, Many, Table, Unique};
-pub use snapshot::{Progress, Summary, TableSummary, inspect};
+pub use snapshot::{Progress, SnapshotError, Summary, TableSummary, inspect};
 pub use table::{IndexReader, Rows, TableReader};
 pub use txn::{
     Change, ChangeKind, Committed, IndexMut, Read, Savepoint, Snapshot, TableMut, WriteTxn,

@@ -11,7 +11,8 @@ fn an_existing_key_names_table_and_key_and_the_way_out() {
     let mut txn = db.write();
     txn.insert(service("prod", "we\"b")).unwrap();
     let error = txn.insert(service("prod", "we\"b")).unwrap_err();
-    let text = r#"table services: key ("prod", "we\"b") exists already; upsert replaces it, update changes it"#;
+    let text = r#"table services: key ("prod", "we\"b") exists already; "#.to_owned()
+        + "upsert replaces it, update changes it";
     assert_eq!(error.to_string(), text);
 }
 

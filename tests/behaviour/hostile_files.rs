@@ -270,7 +270,7 @@ fn a_table_of_another_version_is_refused() {
     let file = forged(|frames| change_header(frames, |header| header.tables[2].version = 4));
     match refused(&file) {
         SnapshotError::TableVersion { table, found: 4, expected: 3 } => {
-            assert_eq!(table, "services")
+            assert_eq!(table, "services");
         }
         error => panic!("{error}"),
     }
@@ -375,7 +375,7 @@ fn a_key_or_entry_that_no_statement_allows_is_refused_in_a_file_too() {
     let named = Node { id: 1, name: long.clone() };
     let record = rmp_serde::to_vec_named(&(1_u64, 1_u64, named)).unwrap();
     let file = forged(|frames| {
-        frames[2] = rows_frame(1, &[record.clone(), records_of(&frames[2])[1].clone()])
+        frames[2] = rows_frame(1, &[record.clone(), records_of(&frames[2])[1].clone()]);
     });
     assert!(matches!(
         refused(&file),
@@ -489,7 +489,7 @@ fn counts_and_lengths_inside_sealed_frames_allocate_nothing() {
     }
     let file = forged(|frames| {
         change_header(frames, |header| {
-            header.tables.iter_mut().for_each(|table| table.rows = u64::MAX)
+            header.tables.iter_mut().for_each(|table| table.rows = u64::MAX);
         });
     });
     assert!(matches!(refused_also_by_inspect(&file), SnapshotError::RowCount { .. }));

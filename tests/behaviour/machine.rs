@@ -152,9 +152,8 @@ fn a_gap_is_refused_and_nothing_is_applied() {
     let before = file_of(machine.db());
     for index in [3, 4, u64::MAX] {
         let refused = machine.apply(at(index), &entry(&Command::Put(2))).unwrap_err();
-        assert!(
-            matches!(refused, MachineError::Gap { got, applied } if got == at(index) && applied == at(1))
-        );
+        assert!(matches!(refused, MachineError::Gap { got, applied }
+                if got == at(index) && applied == at(1)));
         assert!(matches!(machine.skip(at(index)), Err(MachineError::Gap { .. })));
     }
     let backwards = Applied { index: 2, term: 0 };
@@ -523,9 +522,8 @@ fn the_kit_finds_an_index_function_that_is_not_pure() {
     let found = check(machine, &[1, 2, 3]).unwrap_err();
     let Divergence::Index { index, source } = &found else { panic!("{found}") };
     assert_eq!(*index, 1);
-    assert!(
-        matches!(source, Error::Inconsistent { table, index, .. } if table == "impure" && index == "calls")
-    );
+    assert!(matches!(source, Error::Inconsistent { table, index, .. }
+            if table == "impure" && index == "calls"));
 }
 
 #[test]
