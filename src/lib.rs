@@ -154,6 +154,11 @@ mod table;
 mod tree;
 mod txn;
 
+/// Compiles the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 /// For the fuzz targets alone.
 #[cfg(fuzzing)]
 #[doc(hidden)]

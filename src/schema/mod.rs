@@ -12,7 +12,7 @@
 
 mod erased;
 mod table;
-#[cfg(test)]
+#[cfg(all(test, feature = "derive"))]
 mod tests;
 
 pub(crate) use erased::TableSchema;
