@@ -42,10 +42,7 @@ fn same<'a, T: Table + PartialEq + Debug>(
 }
 
 /// The rows in the order of an index over what `values` gives, one for each distinct value.
-fn entries<V: Ord>(
-    state: &State,
-    values: impl Fn(&Item) -> Vec<V>,
-) -> Vec<(V, &Stored<Item>)> {
+fn entries<V: Ord>(state: &State, values: impl Fn(&Item) -> Vec<V>) -> Vec<(V, &Stored<Item>)> {
     let mut entries = Vec::new();
     for row in &state.items {
         let mut own = values(&row.value);

@@ -49,6 +49,45 @@ type Factory<F> = Box<dyn Fn(u64) -> Machine<F> + Send + Sync>;
 /// A running group of replicas. Dropping it stops them.
 ///
 /// Shared by reference between threads; every method takes `&self`.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use fsmdb::raft::{Cluster, Consistency};
+/// # use fsmdb::{Applied, Db, Error, Fsm, Machine, Table, WriteTxn};
+/// # use serde::{Deserialize, Serialize};
+/// # #[derive(Clone, Debug, Serialize, Deserialize, Table)]
+/// # #[table(name = "nodes")]
+/// # struct Node { #[key] name: String }
+/// # struct Registry;
+/// # impl Fsm for Registry {
+/// #     type Command = String;
+/// #     type Reply = Result<(), Error>;
+/// #     fn apply(&self, txn: &mut WriteTxn<'_>, _: Applied, name: String) -> Self::Reply {
+/// #         txn.insert(Node { name }).map(drop)
+/// #     }
+/// # }
+/// let logger = slog::Logger::root(slog::Discard, slog::o!());
+/// let machine = |_id| {
+///     let db = Db::builder().table::<Node>().build().expect("the schema is sound");
+///     Machine::new(db, Registry).expect("the database is new")
+/// };
+/// let cluster = Cluster::builder(machine, &logger)
+///     .replicas([1, 2, 3])
+///     .tick(Duration::from_millis(10))
+///     .start()?;
+///
+/// let (at, reply) = cluster.propose(&"alpha".to_owned())?;
+/// assert!(at.index > 0 && reply.is_ok());
+/// let (_, refused) = cluster.propose(&"alpha".to_owned())?;
+/// assert!(refused.unwrap_err().is_conflict());
+///
+/// let leader = cluster.wait_for_leader(Duration::from_secs(5))?;
+/// cluster.stop(leader)?;
+/// let snap = cluster.read(Consistency::Linearizable)?; // from the next leader
+/// assert!(snap.table::<Node>().contains("alpha"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Cluster<F: Fsm> {
     factory: Factory<F>,
     options: Options,
