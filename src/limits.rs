@@ -68,8 +68,12 @@ pub const FRAME_BYTES_MAX: usize = ROW_BYTES_MAX + 1024;
 pub const COMMAND_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Largest header or end frame a reader accepts, in bytes: room for [`TABLES_MAX`] tables with
-/// [`INDEXES_PER_TABLE_MAX`] indexes of ordinary names.
-pub const HEADER_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// [`INDEXES_PER_TABLE_MAX`] indexes each and the longest names, so that every schema can be saved.
+pub const HEADER_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+// The name, the flag and the field names around them take less than 32 bytes beside the name.
+const _: () =
+    assert!(HEADER_BYTES_MAX > TABLES_MAX * (INDEXES_PER_TABLE_MAX + 2) * (NAME_BYTES_MAX + 32));
 
 /// Entries of the Raft log after which a replica builds a snapshot of its state machine.
 ///

@@ -231,3 +231,174 @@ fn a_machine_takes_over_between_transactions_and_never_inside_one() {
         owner.join().unwrap();
     });
 }
+
+#[test]
+fn try_write_is_busy_or_alone_and_the_lock_is_free_in_the_end() {
+    model(|| {
+        let db = database();
+        let other = {
+            let db = db.clone();
+            thread::spawn(move || match db.try_write() {
+                Ok(mut txn) => {
+                    write_both(&mut txn, 5);
+                    txn.commit();
+                    true
+                }
+                Err(error) => {
+                    assert_eq!(error, WriteError::Busy);
+                    false
+                }
+            })
+        };
+        drop(db.write());
+        let revision = commit(&db, 6);
+        let wrote = other.join().unwrap();
+        assert_eq!(db.revision(), Revision(1 + u64::from(wrote)));
+        assert_eq!(value(&db.read()), if revision == db.revision() { 6 } else { 5 });
+        assert!(db.try_write().is_ok());
+    });
+}
+
+#[test]
+fn three_writers_wait_for_each_other_and_none_is_forgotten() {
+    model(|| {
+        let db = database();
+        let others: Vec<_> = (0..2)
+            .map(|_| {
+                let db = db.clone();
+                thread::spawn(move || increment(&db))
+            })
+            .collect();
+        increment(&db);
+        others.into_iter().for_each(|other| other.join().unwrap());
+        assert_eq!((value(&db.read()), db.revision()), (3, Revision(3)));
+    });
+}
+
+#[test]
+fn the_last_holder_of_a_version_frees_its_rows() {
+    model(|| {
+        let db = database();
+        commit(&db, 1);
+        let snap = db.read();
+        let row = std::sync::Arc::downgrade(&snap.table::<Left>().get(&0_u8).unwrap().share());
+        let holder = {
+            let snap = snap.clone();
+            thread::spawn(move || assert_eq!(value(&snap), 1))
+        };
+        drop(snap);
+        commit(&db, 2);
+        holder.join().unwrap();
+        assert!(row.upgrade().is_none(), "somebody still holds the row of a version that is gone");
+    });
+}
+
+#[test]
+fn a_restore_does_not_mix_with_a_commit() {
+    model(|| {
+        let file = file_with(9);
+        let db = database();
+        let restoring = {
+            let db = db.clone();
+            thread::spawn(move || db.restore(file.as_slice()).unwrap())
+        };
+        let before = increment_and_see(&db);
+        restoring.join().unwrap();
+        // Commit and then restore, or restore and then commit.
+        assert!([0, 9].contains(&before));
+        assert_eq!(value(&db.read()), if before == 0 { 9 } else { 10 });
+        db.check().unwrap();
+    });
+}
+
+/// The value before one was added to it.
+fn increment_and_see(db: &Db) -> u8 {
+    let mut txn = db.write();
+    let before = txn.table::<Left>().get(&0_u8).map_or(0, |row| row.value);
+    write_both(&mut txn, before + 1);
+    txn.commit();
+    before
+}
+
+#[test]
+fn of_two_machines_one_gets_the_database() {
+    model(|| {
+        let db = database();
+        let other = {
+            let db = db.clone();
+            thread::spawn(move || Machine::new(db, Counter).ok())
+        };
+        let one = Machine::new(db.clone(), Counter).ok();
+        let other = other.join().unwrap();
+        assert!(one.is_some() != other.is_some(), "neither or both");
+        drop((one, other));
+        assert!(db.try_write().is_ok(), "the database is free again");
+    });
+}
+
+/// Writes the index of the entry into both tables, and refuses every second one.
+struct Counter;
+
+impl Fsm for Counter {
+    type Command = ();
+    type Reply = Result<(), ()>;
+
+    fn apply(&self, txn: &mut WriteTxn<'_>, at: Applied, (): ()) -> Self::Reply {
+        let index = u8::try_from(at.index).unwrap();
+        write_both(txn, index);
+        if index.is_multiple_of(2) { Err(()) } else { Ok(()) }
+    }
+}
+
+fn apply(machine: &Machine<Counter>, index: u64) {
+    let entry = Machine::<Counter>::encode(&()).unwrap();
+    machine.apply(Applied { index, term: 1 }, &entry).unwrap().unwrap().ok();
+}
+
+#[test]
+fn readers_see_the_applied_position_with_the_data_of_its_entry() {
+    model(|| {
+        let machine = Machine::new(database(), Counter).unwrap();
+        let readers: Vec<_> = (0..2)
+            .map(|_| {
+                let db = machine.db().clone();
+                thread::spawn(move || {
+                    let snap = db.read();
+                    let applied = snap.applied().index;
+                    assert_eq!(u64::from(value(&snap)), [0, 1, 1, 3][applied as usize]);
+                    assert_eq!(snap.revision().0, applied);
+                })
+            })
+            .collect();
+        (1..=3).for_each(|index| apply(&machine, index));
+        readers.into_iter().for_each(|reader| reader.join().unwrap());
+    });
+}
+
+#[test]
+fn an_install_is_seen_whole_and_never_goes_back() {
+    model(|| {
+        let source = Machine::new(database(), Counter).unwrap();
+        (1..=3).for_each(|index| apply(&source, index));
+        let mut file = Vec::new();
+        source.read().save(&mut file).unwrap();
+        let machine = Machine::new(database(), Counter).unwrap();
+        apply(&machine, 1);
+        let reader = {
+            let db = machine.db().clone();
+            thread::spawn(move || {
+                let (first, second) = (db.read(), db.read());
+                assert!(first.applied() <= second.applied());
+                for snap in [&first, &second] {
+                    let applied = snap.applied().index;
+                    assert_eq!(u64::from(value(snap)), [0, 1, 1, 3, 3, 5][applied as usize]);
+                }
+            })
+        };
+        machine.install(file.as_slice()).unwrap();
+        apply(&machine, 4);
+        apply(&machine, 5);
+        reader.join().unwrap();
+        assert_eq!((value(&machine.read()), machine.applied().index), (5, 5));
+    });
+}

@@ -152,7 +152,8 @@ impl<'db> WriteTxn<'db> {
         Savepoint { base: Arc::clone(&self.base), root: self.root.clone(), log: self.log.clone() }
     }
 
-    /// Goes to the point that `savepoint` marks: every statement after it is undone, O(1).
+    /// Goes to the point that `savepoint` marks: every statement after it is undone, O(1). Hooks
+    /// given to [`after_commit`](WriteTxn::after_commit) stay.
     ///
     /// # Panics
     ///
