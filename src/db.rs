@@ -81,6 +81,9 @@ impl Db {
     /// When a [`Machine`](crate::Machine) owns the database: it is written by the log alone.
     #[must_use = "a transaction that is dropped is rolled back"]
     pub fn write(&self) -> WriteTxn<'_> {
+        // Asked before the lock, so that a state machine that writes past its transaction panics
+        // instead of waiting for itself, and under it, where the answer cannot change.
+        assert!(!self.is_owned(), "{}", WriteError::OwnedByMachine);
         let guard = self.shared.writer.lock();
         assert!(!self.is_owned(), "{}", WriteError::OwnedByMachine);
         self.begin(guard)
@@ -93,6 +96,9 @@ impl Db {
     /// [`WriteError::Busy`] when another transaction is running, [`WriteError::OwnedByMachine`]
     /// when a state machine owns the database.
     pub fn try_write(&self) -> Result<WriteTxn<'_>, WriteError> {
+        if self.is_owned() {
+            return Err(WriteError::OwnedByMachine);
+        }
         let guard = self.shared.writer.try_lock().ok_or(WriteError::Busy)?;
         if self.is_owned() {
             return Err(WriteError::OwnedByMachine);
@@ -116,6 +122,9 @@ impl Db {
     /// [`SnapshotError`] with the byte offset, table and row; [`SnapshotError::NotWritable`] when
     /// a machine owns the database.
     pub fn restore<R: io::Read>(&self, source: R) -> Result<(), SnapshotError> {
+        if self.is_owned() {
+            return Err(SnapshotError::NotWritable);
+        }
         let root = snapshot::load(&self.shared.schema, source, &mut |_| Progress::CONTINUE)?;
         let _guard = self.shared.writer.lock();
         if self.is_owned() {

@@ -124,11 +124,17 @@ pub const UNCOMMITTED_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// busy.
 pub const READS_WAITING_MAX: usize = 65_536;
 
+/// Highest revision or log position that a snapshot file may have.
+///
+/// Half of what the number can hold, so that counting on from it cannot overflow; a file beyond it
+/// is malformed.
+pub const REVISION_MAX: u64 = u64::MAX >> 1;
+
 /// Highest term or index a replica believes in a message.
 ///
 /// Raft adds to both; a forged message near the end of the range could make that overflow. At one
 /// term a millisecond it is reached after hundreds of millions of years.
-pub const RAFT_INDEX_MAX: u64 = u64::MAX >> 1;
+pub const RAFT_INDEX_MAX: u64 = REVISION_MAX;
 
 /// Snapshots of the state machine an in-memory log keeps: the recorded one and one that is being
 /// sent or received.

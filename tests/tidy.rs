@@ -26,7 +26,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("txn", &["error", "key", "revision", "root", "row", "schema", "snapshot", "sync", "table"]),
     ("db", &["error", "revision", "root", "schema", "snapshot", "sync", "txn"]),
     ("machine", &["db", "error", "limits", "messagepack", "revision", "snapshot", "txn"]),
-    ("raft", &["limits", "machine", "revision", "txn"]),
+    ("raft", &["db", "limits", "machine", "revision", "txn"]),
 ];
 
 /// The files or rooms that may name each package.

@@ -85,8 +85,8 @@ fn join(control: &Control) -> Result<()> {
     control.wait_until("the new replica to install a snapshot", |_| {
         cluster.counters().snapshots_installed > before
     })?;
-    let machine = cluster.machine(NEWCOMER).context("the new replica has no state")?;
-    let applied = machine.applied();
+    let db = cluster.db(NEWCOMER).context("the new replica has no state")?;
+    let applied = db.read().applied();
     control.say(&format!("replica {NEWCOMER} joined from a snapshot, it is at {applied}"));
     Ok(())
 }

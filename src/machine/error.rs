@@ -25,7 +25,8 @@ pub enum MachineError {
         /// The entry that it says it has applied.
         applied: Applied,
     },
-    /// The entry does not follow the one that was applied last.
+    /// The entry does not follow the one that was applied last, or stands at its index with
+    /// another term.
     #[error("entry {got} does not follow the applied {applied}")]
     Gap {
         /// The entry that was offered.

@@ -46,7 +46,8 @@ impl<F: Fsm> Machine<F> {
     /// # Errors
     ///
     /// [`MachineError::Encode`] or [`MachineError::TooLarge`]: what `apply` would refuse is
-    /// refused here, before it is in the log.
+    /// refused here, before it is in the log. To know, it decodes what it has encoded: a field
+    /// with `skip_serializing_if` and without `default`, for one, cannot be read back.
     pub fn encode(command: &F::Command) -> Result<Vec<u8>, MachineError> {
         let mut bytes = Vec::new();
         messagepack::write(command, &mut bytes)
@@ -55,6 +56,10 @@ impl<F: Fsm> Machine<F> {
             let (bytes, limit) = (bytes.len(), COMMAND_BYTES_MAX);
             return Err(MachineError::TooLarge { bytes, limit });
         }
+        // A command that commits and cannot be decoded would stop every replica for good.
+        messagepack::read::<F::Command>(&bytes).map_err(|error| MachineError::Encode {
+            message: format!("what it writes cannot be read back: {error}"),
+        })?;
         Ok(bytes)
     }
 
@@ -70,15 +75,16 @@ impl<F: Fsm> Machine<F> {
     ///
     /// # Panics
     ///
-    /// When [`Fsm::apply`] does; the entry is not applied then.
+    /// When [`Fsm::apply`] does; the entry is not applied then. When a hook that it gave to
+    /// [`WriteTxn::after_commit`](crate::WriteTxn::after_commit) does; it is applied then.
     pub fn apply(&self, at: Applied, command: &[u8]) -> Result<Option<F::Reply>, MachineError> {
-        if self.is_replay(at)? {
+        let mut txn = self.db.write_entry(at);
+        if is_replay(txn.base_applied(), at)? {
             return Ok(None);
         }
         let command = messagepack::read(command).map_err(|ReadError { offset, message }| {
             MachineError::Decode { at, offset, message }
         })?;
-        let mut txn = self.db.write_entry(at);
         let reply = self.fsm.apply(&mut txn, at, command);
         if reply.is_refused() {
             txn.rollback_all();
@@ -93,8 +99,9 @@ impl<F: Fsm> Machine<F> {
     ///
     /// [`MachineError::Gap`] when an entry is missing.
     pub fn skip(&self, at: Applied) -> Result<(), MachineError> {
-        if !self.is_replay(at)? {
-            self.db.write_entry(at).commit_entry(at);
+        let txn = self.db.write_entry(at);
+        if !is_replay(txn.base_applied(), at)? {
+            txn.commit_entry(at);
         }
         Ok(())
     }
@@ -142,18 +149,17 @@ impl<F: Fsm> Machine<F> {
             Ok(found)
         })
     }
+}
 
-    /// Whether `at` was applied before; an error when it is neither that nor the next entry.
-    fn is_replay(&self, at: Applied) -> Result<bool, MachineError> {
-        let applied = self.applied();
-        if at.index <= applied.index {
-            return Ok(true);
-        }
-        if at.index - applied.index > 1 || at.term < applied.term {
-            return Err(MachineError::Gap { got: at, applied });
-        }
-        Ok(false)
+/// Whether `at` was applied before; an error when it is neither that nor the next entry.
+fn is_replay(applied: Applied, at: Applied) -> Result<bool, MachineError> {
+    if at.index < applied.index || at == applied {
+        return Ok(true);
     }
+    if at.index - applied.index != 1 || at.term < applied.term {
+        return Err(MachineError::Gap { got: at, applied });
+    }
+    Ok(false)
 }
 
 /// In a database that a log writes, the revision is the index of the applied entry.

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use super::error::SnapshotError;
 use super::format::{End, Header, Summary, kind};
 use super::frame::{Frame, FrameReader};
-use crate::limits::{ROW_BYTES_MAX, TABLES_MAX};
+use crate::limits::{REVISION_MAX, ROW_BYTES_MAX, TABLES_MAX};
 use crate::messagepack;
 
 /// Table position and row count at the head of a rows frame.
@@ -52,6 +52,10 @@ impl<R: Read> SnapshotReader<R> {
             return Err(malformed(frame.offset, "the first frame is not a header"));
         }
         let header: Header = decode(frames.payload(), frame.offset)?;
+        let Header { revision, applied, .. } = &header;
+        if [revision.0, applied.index, applied.term].iter().any(|number| *number > REVISION_MAX) {
+            return Err(malformed(frame.offset, "its revision or position is beyond the limit"));
+        }
         if header.tables.len() > TABLES_MAX {
             return Err(malformed(frame.offset, "the header has too many tables"));
         }

@@ -36,7 +36,8 @@ impl<V: Clone> Tree<V> {
         Self { map: OrdMap::new() }
     }
 
-    /// Builds a map from entries in strictly ascending order of their keys, O(n).
+    /// Builds a map from entries in strictly ascending order of their keys; O(n log n) in
+    /// this version.
     ///
     /// The caller has checked the order; a debug build asserts it.
     pub(crate) fn from_sorted<K: AsRef<[u8]>>(entries: impl Iterator<Item = (K, V)>) -> Self {

@@ -1,10 +1,10 @@
 //! A point in a write transaction to which it can go back.
 
 use std::fmt;
+use std::sync::Arc;
 
 use super::changes::ChangeLog;
 use crate::root::Root;
-use crate::sync::Arc;
 
 /// A point in a write transaction, from [`WriteTxn::savepoint`](super::WriteTxn::savepoint).
 ///
@@ -12,8 +12,8 @@ use crate::sync::Arc;
 /// going back to an early savepoint does not spoil a later one.
 #[derive(Clone)]
 pub struct Savepoint {
-    /// The version under the transaction, by which a savepoint of another one is told apart.
-    pub(super) base: Arc<Root>,
+    /// The mark of the transaction, by which a savepoint of another one is told apart.
+    pub(super) mark: Arc<()>,
     pub(super) root: Root,
     pub(super) log: ChangeLog,
 }

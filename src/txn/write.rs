@@ -1,5 +1,6 @@
 //! The write transaction.
 
+use std::cell::OnceCell;
 use std::fmt;
 use std::sync::Arc as StdArc;
 
@@ -52,6 +53,8 @@ pub struct WriteTxn<'db> {
     pub(super) root: Root,
     pub(super) log: ChangeLog,
     revision: Revision,
+    /// Made with the first savepoint, and held by each.
+    mark: OnceCell<StdArc<()>>,
     hooks: Vec<Hook<'db>>,
 }
 
@@ -65,7 +68,8 @@ impl<'db> WriteTxn<'db> {
         revision: Revision,
     ) -> Self {
         let root = Root::clone(&base);
-        Self { cell, guard, base, root, log: ChangeLog::default(), revision, hooks: Vec::new() }
+        let (log, mark, hooks) = (ChangeLog::default(), OnceCell::new(), Vec::new());
+        Self { cell, guard, base, root, log, revision, mark, hooks }
     }
 
     /// The table whose rows are values of `T`, with the writes of this transaction.
@@ -149,7 +153,11 @@ impl<'db> WriteTxn<'db> {
     /// Marks a point to which [`rollback_to`](WriteTxn::rollback_to) can go back, O(1).
     #[must_use]
     pub fn savepoint(&self) -> Savepoint {
-        Savepoint { base: Arc::clone(&self.base), root: self.root.clone(), log: self.log.clone() }
+        Savepoint {
+            mark: StdArc::clone(self.mark.get_or_init(StdArc::default)),
+            root: self.root.clone(),
+            log: self.log.clone(),
+        }
     }
 
     /// Goes to the point that `savepoint` marks: every statement after it is undone, O(1). Hooks
@@ -157,9 +165,10 @@ impl<'db> WriteTxn<'db> {
     ///
     /// # Panics
     ///
-    /// When the savepoint is from a transaction on another version.
+    /// When the savepoint is from another transaction.
     pub fn rollback_to(&mut self, savepoint: &Savepoint) {
-        let same = Arc::ptr_eq(&self.base, &savepoint.base);
+        let mark = self.mark.get();
+        let same = mark.is_some_and(|mark| StdArc::ptr_eq(mark, &savepoint.mark));
         assert!(same, "the savepoint belongs to another transaction");
         self.root = savepoint.root.clone();
         self.log = savepoint.log.clone();
@@ -187,6 +196,9 @@ impl<'db> WriteTxn<'db> {
 
     /// Calls `hook` after this transaction was published and the writer's lock released. It is not
     /// called when the transaction rolls back. Hooks run in the order in which they were given.
+    ///
+    /// The next transaction of another thread may be published, and its hooks run, before this
+    /// hook: who needs the order of commits looks at [`Committed::revision`].
     pub fn after_commit(&mut self, hook: impl FnOnce(&Committed) + 'db) {
         self.hooks.push(Box::new(hook));
     }
@@ -203,6 +215,11 @@ impl<'db> WriteTxn<'db> {
         let committed = Committed { revision, changes };
         hooks.into_iter().for_each(|hook| hook(&committed));
         revision
+    }
+
+    /// The entry that was applied last in the version under this transaction.
+    pub(crate) fn base_applied(&self) -> Applied {
+        self.base.applied
     }
 
     /// Publishes the writes of the log entry `at` together with its position.

@@ -19,3 +19,4 @@ mod snapshots;
 mod statements;
 mod tables;
 mod transactions;
+mod traps;

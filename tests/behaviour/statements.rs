@@ -163,8 +163,8 @@ fn file_of<const UNIQUE: bool>(db: &Db) -> Vec<u8> {
     crate::tables::file_of(db)
 }
 
-/// Runs `fail` in a transaction and shows that it left no trace, now or after going back to a
-/// savepoint or committing.
+/// Runs `fail` in a transaction and shows that it left no trace: after other statements, before a
+/// savepoint that is gone back to, before a commit, and as the first statement of all.
 fn assert_no_trace<const UNIQUE: bool>(what: &str, fail: impl Fn(&mut WriteTxn<'_>)) {
     let db = database::<UNIQUE>();
     let mut txn = begin::<UNIQUE>(&db);
@@ -182,6 +182,10 @@ fn assert_no_trace<const UNIQUE: bool>(what: &str, fail: impl Fn(&mut WriteTxn<'
     begin::<UNIQUE>(&untouched).commit();
     assert_eq!(file_of::<UNIQUE>(&db), file_of::<UNIQUE>(&untouched), "{what}, committed");
     db.check().unwrap();
+    let mut txn = db.write();
+    let before = observe::<UNIQUE>(&txn);
+    fail(&mut txn);
+    assert_eq!(observe::<UNIQUE>(&txn), before, "{what}, as the first statement");
 }
 
 /// The statements that can put a row at a key that is free and at one that is not.

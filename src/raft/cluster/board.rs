@@ -21,6 +21,9 @@ pub struct ReplicaStatus {
     pub is_running: bool,
     /// Why it stopped by itself, if it did.
     pub error: Option<String>,
+    /// Why the last snapshot of its state could not be built. While it cannot, the log is not
+    /// compacted and no new replica can be fed by this one.
+    pub snapshot_error: Option<String>,
 }
 
 #[derive(Debug, Default)]
@@ -60,9 +63,14 @@ impl Board {
             posted.last_leader_term = status.term;
             posted.elections += 1;
         }
-        let replica = ReplicaStatus { is_running: true, error: None, status };
-        posted.replicas.insert(replica.status.id, replica);
+        let replica = posted.replicas.entry(status.id).or_default();
+        (replica.is_running, replica.error, replica.status) = (true, None, status);
         drop(posted);
+        self.changed.notify_all();
+    }
+
+    pub(super) fn post_snapshot(&self, id: u64, error: Option<String>) {
+        self.posted().replicas.entry(id).or_default().snapshot_error = error;
         self.changed.notify_all();
     }
 

@@ -17,18 +17,25 @@ fn now() -> Instant {
     Instant::now()
 }
 
+/// The time after `duration`, or after a century when that is beyond what the clock can say.
+fn later(duration: Duration) -> Instant {
+    const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+    let now = now();
+    now.checked_add(duration).unwrap_or_else(|| now + CENTURY)
+}
+
 /// A point in time after which nobody waits any longer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Deadline(Instant);
 
 impl Deadline {
     pub(super) fn after(duration: Duration) -> Self {
-        Self(now() + duration)
+        Self(later(duration))
     }
 
     /// The earlier of this deadline and `duration` from now.
     pub(super) fn or_after(self, duration: Duration) -> Self {
-        Self(self.0.min(now() + duration))
+        Self(self.0.min(later(duration)))
     }
 
     /// What is left; zero when it has passed.
@@ -50,7 +57,7 @@ pub(super) struct Ticker {
 
 impl Ticker {
     pub(super) fn new(tick: Duration) -> Self {
-        Self { tick, next: now() + tick }
+        Self { tick, next: later(tick) }
     }
 
     /// How long until a tick is due.

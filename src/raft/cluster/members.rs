@@ -127,7 +127,7 @@ impl<F: Fsm> Cluster<F> {
     pub fn transfer_leader(&self, to: u64) -> Result<(), ClusterError> {
         self.known(to)?;
         let deadline = self.deadline();
-        let election = self.options.tick * ELECTION_TICKS;
+        let election = self.options.tick.saturating_mul(ELECTION_TICKS);
         while !deadline.has_passed() {
             match self.leader() {
                 Some(leader) if leader == to => return Ok(()),

@@ -40,6 +40,7 @@ use self::clock::Deadline;
 use self::network::{Mail, Network};
 use self::replica::Replica;
 use super::{ClusterError, Config, Core, LogStore, MemoryLog, RaftError, SnapshotMeta};
+use crate::db::Db;
 use crate::limits::{INBOX_MAX, LOG_LAG_FACTOR};
 use crate::machine::{Fsm, Machine};
 use crate::revision::Applied;
@@ -164,10 +165,15 @@ impl<F: Fsm> Cluster<F> {
         stopped.ok_or(ClusterError::Timeout { what: "a replica stopped" })
     }
 
-    /// The state machine of a replica: for local, possibly stale reads, and for watches. It stays
-    /// readable after the replica stopped. A restart makes a new one.
+    /// The database of a replica: for local, possibly stale reads. Only the log can write it. It
+    /// stays readable after the replica stopped; a restart makes a new one.
     #[must_use]
-    pub fn machine(&self, id: u64) -> Option<Arc<Machine<F>>> {
+    pub fn db(&self, id: u64) -> Option<Db> {
+        self.machine(id).map(|machine| machine.db().clone())
+    }
+
+    /// The state machine of a replica. Its mutators are for the replica's own thread alone.
+    pub(super) fn machine(&self, id: u64) -> Option<Arc<Machine<F>>> {
         self.nodes().get(&id).map(|node| Arc::clone(&node.machine))
     }
 

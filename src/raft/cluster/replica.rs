@@ -140,11 +140,15 @@ impl<F: Fsm> Replica<F> {
             Mail::Transfer(to) => self.step(Event::Transfer(to)),
             Mail::Built(Ok((at, data))) => {
                 Counts::add(&self.network.counts.snapshots_built, 1);
+                self.board.post_snapshot(self.id, None);
                 let reference = format!("snapshot-{}-{}", at.term, at.index).into_bytes();
                 self.log.put_snapshot(&reference, data.into());
                 self.step(Event::SnapshotBuilt { index: at.index, term: at.term, reference })
             }
-            Mail::Built(Err(_)) => self.step(Event::SnapshotFailed),
+            Mail::Built(Err(reason)) => {
+                self.board.post_snapshot(self.id, Some(reason));
+                self.step(Event::SnapshotFailed)
+            }
             Mail::Installed(Ok(at)) => {
                 Counts::add(&self.network.counts.snapshots_installed, 1);
                 self.step(Event::Applied(at.index))

@@ -89,7 +89,10 @@ impl<F: Fsm> Cluster<F> {
     pub fn read_at(&self, id: u64, consistency: Consistency) -> Result<Snapshot, ReadError> {
         let deadline = self.deadline();
         let running = self.board.posted().is_running(id);
-        let machine = self.machine(id).filter(|_| running).ok_or(ReadError::Stopped { id })?;
+        if !running {
+            return Err(ReadError::Stopped { id });
+        }
+        let mut confirmed = 0;
         if consistency == Consistency::Linearizable {
             let (index, _) = self.read_leader(deadline)?;
             let reached = self.board.wait(deadline, |posted| match posted.replicas.get(&id) {
@@ -99,12 +102,15 @@ impl<F: Fsm> Cluster<F> {
                 _ => Some(false),
             });
             match reached {
-                Some(true) => {}
+                Some(true) => confirmed = index,
                 Some(false) => return Err(ReadError::Stopped { id }),
                 None => return Err(ReadError::Timeout),
             }
         }
-        Ok(machine.read())
+        // Asked for only now: a restart makes a new state machine, and the old one stands still.
+        let snapshot = self.machine(id).map(|machine| machine.read());
+        let current = snapshot.filter(|snapshot| snapshot.applied().index >= confirmed);
+        current.ok_or(ReadError::Stopped { id })
     }
 
     /// Puts a question into an inbox. An error means that it was not put there.
@@ -143,7 +149,7 @@ impl<F: Fsm> Cluster<F> {
             let leader = leader.ok_or(ReadError::Timeout)?;
             // Each attempt is a new read with a new context, and does not outlive a leader that
             // lost its followers by much.
-            let attempt = deadline.or_after(self.options.tick * READ_ATTEMPT_TICKS);
+            let attempt = deadline.or_after(self.options.tick.saturating_mul(READ_ATTEMPT_TICKS));
             if let Ok(answers) = self.ask(leader, |answer| Mail::Read { answer })
                 && let Ok(Answer::Read { index, snapshot }) = answers.recv_timeout(attempt.left())
             {

@@ -29,7 +29,9 @@ impl Core {
     fn is_sound(&self, message: &eraftpb::Message) -> bool {
         let addressed = message.to == self.config.id && message.from != self.config.id;
         let numbers = [message.term, message.index, message.commit, message.reject_hint];
-        if !addressed || message.from == 0 || message.term == 0 {
+        // No replica of this library asks for a snapshot of an index; a forged request would keep
+        // its leader building them for ever.
+        if !addressed || message.from == 0 || message.term == 0 || message.request_snapshot != 0 {
             return false;
         }
         if numbers.iter().any(|number| *number > RAFT_INDEX_MAX) {
@@ -65,6 +67,8 @@ impl Core {
                     || (message.index <= last && message.reject_hint <= last)
             }
             MessageType::MsgTimeoutNow => self.may_campaign(),
+            // One installation at a time. The leader sends again.
+            MessageType::MsgSnapshot => self.applying.installing.is_none(),
             _ => true,
         }
     }

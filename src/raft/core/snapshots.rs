@@ -16,6 +16,7 @@ use raft::eraftpb;
 
 use super::Core;
 use super::event::Action;
+use crate::limits::LOG_LAG_FACTOR;
 use crate::raft::{RaftError, SnapshotMeta};
 
 /// Snapshots built, wanted and on their way.
@@ -64,8 +65,10 @@ impl Snapshots {
 impl Core {
     /// Asks for a snapshot when a receiver waits for one or the log has grown.
     pub(super) fn ask_for_snapshot(&mut self, actions: &mut Vec<Action>) {
-        let wanted = self.node.mut_store().take_wanted();
         let applied = self.applying.applied;
+        // The same state would fail again in the same way.
+        let failed = self.snapshots.failed_at > 0 && applied <= self.snapshots.failed_at;
+        let wanted = self.node.mut_store().take_wanted() && !failed;
         let start = self.snapshots.recorded.max(self.snapshots.failed_at);
         let since = applied.saturating_sub(start);
         let grown = since >= self.config.snapshot_entries
@@ -120,7 +123,9 @@ impl Core {
         let tail = index.saturating_sub(self.config.tail_entries);
         let tail = tail.max(log.tail_start(index, self.config.tail_bytes));
         let mut target = tail.min(self.applying.applied);
-        let longest = log.last().saturating_sub(self.config.log_entries_max).min(target);
+        let longest = log.last().saturating_sub(self.config.log_entries_max);
+        let bytes_max = self.config.snapshot_bytes.saturating_mul(LOG_LAG_FACTOR as usize);
+        let longest = longest.max(log.tail_start(log.last(), bytes_max)).min(target);
         if self.is_leader() {
             let progress = self.node.raft.prs().iter();
             let catching_up = progress
