@@ -41,7 +41,11 @@ use crate::key::{AsKey, Key, KeyBuf, KeyReader, print_from};
 ///
 /// Rows are stored in snapshots by the named MessagePack encoding of their `serde`
 /// implementation. A field whose encoding depends on hash order (`HashMap`, `HashSet`) makes
-/// equal states give unequal bytes; use the ordered containers.
+/// equal states give unequal bytes; use the ordered containers. What a row writes it must be able
+/// to read: a field with `skip_serializing_if` needs `default`. A type that contains itself without
+/// a container between, such as `struct N(Option<Box<N>>)`, overflows the decoder's stack
+/// (msgpack-rust#381) and has no place in a row or command.
+/// [`testing::check`](crate::testing::check) restores what it saves, and so finds the first two.
 pub trait Table: Serialize + DeserializeOwned + Send + Sync + Sized + 'static {
     /// The type of the primary key: the key field, or a tuple of the key fields in their order.
     type Key: Key;

@@ -32,7 +32,7 @@ pub enum SnapshotError {
     /// The file ends before its end frame.
     #[error("the file is cut off at byte {offset}")]
     Truncated {
-        /// Where it ends.
+        /// Where it ends inside a payload, or where the frame begins whose head is cut off.
         offset: u64,
     },
     /// A frame differs from its checksum.

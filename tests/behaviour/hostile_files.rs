@@ -276,6 +276,14 @@ fn a_table_of_another_version_is_refused() {
     }
 }
 
+/// Counting on from it would overflow with the next commit.
+#[test]
+fn a_revision_beyond_the_limit_is_refused() {
+    let beyond = fsmdb::limits::REVISION_MAX + 1;
+    let file = forged(|frames| change_header(frames, |header| header.revision = beyond));
+    assert!(matches!(refused(&file), SnapshotError::Malformed { .. }));
+}
+
 #[test]
 fn tables_that_repeat_or_are_out_of_order_are_refused() {
     let swapped = forged(|frames| change_header(frames, |header| header.tables.swap(0, 1)));
