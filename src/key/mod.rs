@@ -13,8 +13,8 @@
 //! 4. `Q: AsKey<K>` encodes exactly as the `K` it stands for, so that a `&str` finds a `String`.
 //! 5. Each key has one encoding: decoding refuses every other byte string.
 //!
-//! The bytes are part of the snapshot format: changing an encoding breaks what was written with
-//! the old one.
+//! Snapshot files hold rows and not keys, but in key order: an encoding that orders keys
+//! differently cannot load the files that were written before it.
 
 mod address;
 mod buf;
