@@ -34,7 +34,7 @@ impl Fsm for Notes {
         txn.insert(Note { id: at.index }).unwrap();
         match command {
             Command::Tag { .. } => {
-                assert_eq!(self.0.try_write().err(), Some(WriteError::OwnedByMachine))
+                assert_eq!(self.0.try_write().err(), Some(WriteError::OwnedByMachine));
             }
             Command::Escape => drop(self.0.write()),
         }

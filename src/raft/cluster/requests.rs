@@ -11,8 +11,7 @@ use super::Cluster;
 use super::clock::Deadline;
 use super::network::{Answer, Mail, Undelivered};
 use crate::Snapshot;
-use crate::limits::COMMAND_BYTES_MAX;
-use crate::machine::{Fsm, Machine};
+use crate::machine::{Fsm, Machine, MachineError};
 use crate::raft::{Consistency, ProposeError, ReadError, Refusal};
 use crate::revision::Applied;
 
@@ -168,11 +167,8 @@ impl<F: Fsm> Cluster<F> {
 const READ_ATTEMPT_TICKS: u32 = 20;
 
 fn encode<F: Fsm>(command: &F::Command) -> Result<Vec<u8>, ProposeError> {
-    let encoded = Machine::<F>::encode(command);
-    let encoded = encoded.map_err(|error| ProposeError::Encode { reason: error.to_string() })?;
-    if encoded.len() > COMMAND_BYTES_MAX {
-        let (bytes, limit) = (encoded.len(), COMMAND_BYTES_MAX);
-        return Err(ProposeError::TooLarge { bytes, limit });
-    }
-    Ok(encoded)
+    Machine::<F>::encode(command).map_err(|error| match error {
+        MachineError::TooLarge { bytes, limit } => ProposeError::TooLarge { bytes, limit },
+        other => ProposeError::Encode { reason: other.to_string() },
+    })
 }

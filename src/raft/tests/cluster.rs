@@ -5,6 +5,7 @@ use std::time::Duration;
 use slog::{Discard, Logger, o};
 
 use super::kv::{self, Command, Kv, set, value};
+use crate::limits::COMMAND_BYTES_MAX;
 use crate::raft::{Builder, Cluster, ClusterError, Consistency, ProposeError};
 use crate::revision::Applied;
 
@@ -267,4 +268,18 @@ fn a_shut_down_cluster_refuses_and_can_be_started_again() {
     let now = write(&cluster, 5, 6);
     assert!(now > last);
     same_everywhere(&cluster, &[1, 2, 3], now);
+}
+
+#[test]
+fn a_command_over_the_limit_is_refused_as_too_large_and_appends_nothing() {
+    let cluster = three();
+    let before = write(&cluster, 0, 1);
+    let huge = Command::Set { key: "k".into(), value: "v".repeat(COMMAND_BYTES_MAX) };
+    match cluster.propose(&huge) {
+        Err(ProposeError::TooLarge { bytes, limit }) => {
+            assert!(bytes > limit && limit == COMMAND_BYTES_MAX);
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(write(&cluster, 1, 2), before + 1);
 }
