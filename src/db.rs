@@ -12,7 +12,7 @@ use std::sync::Arc as StdArc;
 
 use crate::error::{Error, SchemaError, WriteError};
 use crate::revision::{Applied, Revision};
-use crate::root::{Root, RootCell};
+use crate::root::{Contents, Root, RootCell};
 use crate::schema::{Schema, Table, TableSchema};
 use crate::snapshot::{self, Progress, SnapshotError};
 use crate::sync::{Arc, AtomicBool, Ordering, WriterGuard, WriterLock};
@@ -216,7 +216,7 @@ impl Builder {
     /// [`SchemaError`] when names repeat or are malformed, or a limit is exceeded.
     pub fn build(self) -> Result<Db, SchemaError> {
         let schema = StdArc::new(Schema::new(self.tables)?);
-        Ok(Db::with_root(Root::empty(schema)))
+        Ok(Db::with_root(Root::first(Contents::empty(schema))))
     }
 
     /// Checks the schema and makes a database with the content of a snapshot file.

@@ -134,7 +134,7 @@
 //! | `raft` | yes | the sans-I/O Raft core, the in-memory log, the in-process cluster |
 //! | `uuid` | no | `uuid::Uuid` as a key |
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod db;
 mod error;
@@ -146,11 +146,12 @@ mod messagepack;
 pub mod raft;
 mod revision;
 mod root;
-mod row;
+
 mod schema;
 mod snapshot;
 mod sync;
 mod table;
+#[allow(unsafe_code)]
 mod tree;
 mod txn;
 
@@ -172,14 +173,14 @@ pub use error::{Error, SchemaError, WriteError};
 pub use fsmdb_derive::{Key, Table};
 pub use key::{
     AsKey, AsPrefix, Descending, Elements, Folded, Key, KeyBuf, KeyError, KeyRange, KeyReader,
-    PrefixEnd, StartsWith, StartsWithBytes, decode, encode,
+    PrefixEnd, StartsWith, StartsWithBytes, TextKey, decode, encode,
 };
 pub use machine::{Fsm, Machine, MachineError, Outcome, testing};
 pub use revision::{Applied, Revision};
-pub use row::Row;
 pub use schema::{Cardinality, Index, IndexDef, IndexKeys, Many, Table, Unique};
 pub use snapshot::{Progress, SnapshotError, Summary, TableSummary, inspect};
 pub use table::{IndexReader, Rows, TableReader};
+pub use tree::{Row, SharedRow};
 pub use txn::{
     Change, ChangeKind, Committed, IndexMut, Read, Savepoint, Snapshot, TableMut, WriteTxn,
 };

@@ -159,3 +159,34 @@ pub const TICKS_CAUGHT_UP_MAX: u32 = 3;
 ///
 /// So few are sent within one round trip; a voter further behind would hold up commits.
 pub const JOIN_LAG_MAX: u64 = 64;
+
+/// Bytes of key remainders in one node of a tree; a node that would hold more is split, however few
+/// its entries.
+///
+/// Eight keys of the greatest length fit, so every tree branches; and no copy of a node takes
+/// longer than a few microseconds.
+pub const NODE_REMAINDER_BYTES_MAX: usize = 8 * KEY_BYTES_MAX;
+
+/// Chunks of 64 KiB without a live node that an engine keeps for the next use, at least; beyond
+/// this and the share that [`ARENA_SPARE_RATIO`] gives, they are given back.
+///
+/// A table that grows and shrinks around a chunk's size should not ask the allocator each time.
+pub const ARENA_SPARE_CHUNKS: usize = 4;
+
+/// One in so many chunks of an engine may be spare.
+pub const ARENA_SPARE_RATIO: usize = 16;
+
+/// Items that a commit may free beside [`RECLAIM_ITEMS_FACTOR`] times what it unlinked itself.
+///
+/// So much is freed within a few microseconds, and a backlog shrinks also when commits are small.
+pub const RECLAIM_ITEMS_BASE: usize = 64;
+
+/// How many items a commit may free for each that it unlinked.
+///
+/// More than one, so that a backlog shrinks; few, so that no commit pays for the death of a version
+/// that kept much.
+pub const RECLAIM_ITEMS_FACTOR: usize = 2;
+
+/// Handles that may be held on one row. Beyond, the process is aborted, as `std::sync::Arc` does:
+/// so many can only be leaked, and the count must not wrap.
+pub const ROW_HANDLES_MAX: u32 = i32::MAX as u32;

@@ -7,6 +7,8 @@
 //! 2. A published root never changes.
 //! 3. `load` gives the root of the last `store` that finished before it, or a later one; it takes
 //!    no lock that a writer holds while it works.
+//! 4. Contents are read only while their root, or the transaction that works on them, is held: the
+//!    root's version keeps the trees and rows that they lead to.
 //!
 //! The only room that names `arc-swap`. Under the cfg `fsmdb_rwlock_root`, for machines whose
 //! memory model `arc-swap` is not trusted on, and under `fsmdb_loom`, where the protocol above the
@@ -19,11 +21,20 @@ use im::Vector;
 use crate::revision::{Applied, Revision};
 use crate::schema::Schema;
 use crate::sync::Arc;
-use crate::table::TableState;
+use crate::table::{Planner, TableState};
+use crate::tree::{self, Store, TableTrees, Version};
 
-/// One version of the whole database. A clone is O(1).
-#[derive(Clone)]
+/// One version of the whole database, published or peeked at.
 pub(crate) struct Root {
+    contents: Contents,
+    /// Keeps what the contents lead to (invariant 4).
+    version: Version<Contents>,
+}
+
+/// What a version consists of. A clone is O(1), and can be read only as long as the version that
+/// it came from, or the transaction that works on it.
+#[derive(Clone)]
+pub(crate) struct Contents {
     pub(crate) schema: StdArc<Schema>,
     pub(crate) revision: Revision,
     pub(crate) applied: Applied,
@@ -32,6 +43,44 @@ pub(crate) struct Root {
 }
 
 impl Root {
+    pub(crate) fn new(contents: Contents, version: Version<Contents>) -> Self {
+        Self { contents, version }
+    }
+
+    /// The first version of a new store, with empty tables.
+    pub(crate) fn first(contents: Contents) -> Self {
+        let mut writer = Store::new(contents.clone()).write();
+        let (version, _) = writer.publish(&contents);
+        writer.finish();
+        Self { contents, version }
+    }
+
+    pub(crate) fn contents(&self) -> &Contents {
+        &self.contents
+    }
+
+    pub(crate) fn version(&self) -> &Version<Contents> {
+        &self.version
+    }
+}
+
+impl std::ops::Deref for Root {
+    type Target = Contents;
+
+    fn deref(&self) -> &Contents {
+        &self.contents
+    }
+}
+
+impl tree::Contents for Contents {
+    type Scratch = Planner;
+
+    fn for_each_table(&self, visit: &mut dyn FnMut(&TableTrees)) {
+        self.tables().for_each(|table| visit(table.trees()));
+    }
+}
+
+impl Contents {
     /// The empty database of `schema`.
     pub(crate) fn empty(schema: StdArc<Schema>) -> Self {
         let tables = schema.tables().iter().map(|table| TableState::new(StdArc::clone(table)));
@@ -39,15 +88,9 @@ impl Root {
         Self { schema, revision: Revision(0), applied: Applied::default(), tables }
     }
 
-    /// A root from its parts; `tables` are at their positions in the schema.
-    pub(crate) fn from_parts(
-        schema: StdArc<Schema>,
-        revision: Revision,
-        applied: Applied,
-        tables: impl IntoIterator<Item = TableState>,
-    ) -> Self {
-        let tables = tables.into_iter().map(StdArc::new).collect();
-        Self { schema, revision, applied, tables }
+    /// Puts a whole table in place.
+    pub(crate) fn set_table(&mut self, position: usize, table: TableState) {
+        self.tables.set(position, StdArc::new(table));
     }
 
     pub(crate) fn table(&self, position: usize) -> &TableState {

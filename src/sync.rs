@@ -6,20 +6,20 @@
 //! keep the `std` `Arc` and stay out of the model.
 
 #[cfg(not(fsmdb_loom))]
-pub(crate) use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::Condvar;
 #[cfg(not(fsmdb_loom))]
-use std::sync::{Condvar, Mutex, MutexGuard};
+pub(crate) use std::sync::{
+    Arc, Mutex, MutexGuard,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
 
 #[cfg(fsmdb_loom)]
-pub(crate) use loom::sync::{
-    Arc, RwLock,
-    atomic::{AtomicBool, Ordering},
-};
+use loom::sync::Condvar;
 #[cfg(fsmdb_loom)]
-use loom::sync::{Condvar, Mutex, MutexGuard};
+pub(crate) use loom::sync::{
+    Arc, Mutex, MutexGuard, RwLock,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
 #[cfg(all(fsmdb_rwlock_root, not(fsmdb_loom)))]
 pub(crate) use std::sync::RwLock;
 
@@ -72,4 +72,12 @@ impl Drop for WriterGuard<'_> {
         *self.lock.state() = false;
         self.lock.released.notify_one();
     }
+}
+
+/// Atomics that stay out of the models: the counts of handles on rows. They are `std`'s in every
+/// build, as an `Arc`'s would be, and there are too many of them for a model checker.
+pub(crate) mod unmodelled {
+    #[cfg(test)]
+    pub(crate) use std::sync::atomic::AtomicUsize;
+    pub(crate) use std::sync::atomic::{AtomicU32, Ordering};
 }

@@ -22,6 +22,8 @@ struct Left {
     id: u8,
     #[index]
     value: u8,
+    /// By which the end of the row can be seen.
+    token: std::sync::Arc<u8>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, Table)]
@@ -44,7 +46,7 @@ fn database() -> Db {
 
 /// Writes the same value to both tables.
 fn write_both(txn: &mut WriteTxn<'_>, value: u8) {
-    txn.upsert(Left { id: 0, value }).unwrap();
+    txn.upsert(Left { id: 0, value, token: std::sync::Arc::new(value) }).unwrap();
     txn.upsert(Right { id: 0, value }).unwrap();
 }
 
@@ -281,7 +283,7 @@ fn the_last_holder_of_a_version_frees_its_rows() {
         let db = database();
         commit(&db, 1);
         let snap = db.read();
-        let row = std::sync::Arc::downgrade(&snap.table::<Left>().get(&0_u8).unwrap().share());
+        let row = std::sync::Arc::downgrade(&snap.table::<Left>().get(&0_u8).unwrap().token);
         let holder = {
             let snap = snap.clone();
             thread::spawn(move || assert_eq!(value(&snap), 1))
@@ -289,6 +291,8 @@ fn the_last_holder_of_a_version_frees_its_rows() {
         drop(snap);
         commit(&db, 2);
         holder.join().unwrap();
+        // The writer frees what the version kept when it next comes by.
+        commit(&db, 3);
         assert!(row.upgrade().is_none(), "somebody still holds the row of a version that is gone");
     });
 }

@@ -45,6 +45,8 @@ pub(crate) use print::print_key;
 pub use range::KeyRange;
 pub(crate) use range::prefix_bounds;
 pub use reader::{KeyError, KeyReader};
+pub use text::TextKey;
+pub(crate) use text::shorten_text;
 
 /// A type that can be a primary key or the value of an index.
 ///

@@ -68,6 +68,36 @@ pub(super) fn read_text(reader: &mut KeyReader<'_>) -> Result<String, KeyError> 
         .map_err(|_| KeyError::Invalid { offset, expected: "utf-8 text" })
 }
 
+/// A key that is one string or byte string, for which the longest stored prefix can be asked.
+///
+/// This trait cannot be implemented outside this library.
+pub trait TextKey: Key + sealed::Sealed {}
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+macro_rules! text_key {
+    ($($owner:ty),+) => {$(
+        impl sealed::Sealed for $owner {}
+        impl TextKey for $owner {}
+    )+};
+}
+
+text_key!(String, Box<str>, Arc<str>, Cow<'static, str>, Vec<u8>, Box<[u8]>, Arc<[u8]>);
+
+/// Shortens the encoding of a string to that of the longest of its prefixes that has at most
+/// `encoded` bytes before the terminator.
+pub(crate) fn shorten_text(key: &mut KeyBuf, encoded: usize) {
+    let (mut at, mut whole) = (0, 0);
+    while whole <= encoded && at < key.len() {
+        at = whole;
+        whole += if key.as_slice().get(whole) == Some(&ESCAPE) { 2 } else { 1 };
+    }
+    key.truncate(at);
+    key.push(TERMINATOR);
+}
+
 /// Makes each owner a key, and each form encode as every owner.
 ///
 /// The forms are written out, not bounded by `AsRef`: a blanket implementation would claim every

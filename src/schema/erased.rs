@@ -9,7 +9,7 @@ use super::table::{IndexDef, IndexKeys, Table};
 use crate::key::{KeyBuf, KeyReader, print_from};
 use crate::messagepack::{self, ReadError};
 use crate::revision::Revision;
-use crate::row::{Row, RowMeta, RowRef, typed};
+use crate::tree::{NewRow, RowKind, RowMeta, RowRef};
 
 /// One table of a schema.
 pub(crate) struct TableSchema {
@@ -41,7 +41,7 @@ impl TableSchema {
     }
 
     /// The encoded primary key of a row.
-    pub(crate) fn key_of(&self, row: &RowRef) -> KeyBuf {
+    pub(crate) fn key_of(&self, row: RowRef<'_>) -> KeyBuf {
         let mut key = KeyBuf::new();
         self.rows.primary_key(row, &mut key);
         key
@@ -78,16 +78,18 @@ impl IndexSchema {
 /// Every method may run user code, which may panic; callers call them before they change anything.
 pub(crate) trait RowType: Send + Sync {
     fn row_type(&self) -> TypeId;
+    /// What the engine must know of the rows.
+    fn kind(&self) -> &'static RowKind;
     fn type_name(&self) -> &'static str;
-    fn primary_key(&self, row: &RowRef, out: &mut KeyBuf);
+    fn primary_key(&self, row: RowRef<'_>, out: &mut KeyBuf);
     /// Pushes the values of `row` in the index at `position`.
-    fn index_values(&self, position: usize, row: &RowRef, out: &mut IndexKeys);
+    fn index_values(&self, position: usize, row: RowRef<'_>, out: &mut IndexKeys);
     fn print_primary(&self, reader: &mut KeyReader<'_>) -> String;
     fn print_value(&self, position: usize, reader: &mut KeyReader<'_>) -> String;
     /// Appends the record of `row`, MessagePack `[created, modified, {field: value}]`, to `out`.
-    fn encode(&self, row: &RowRef, out: &mut Vec<u8>) -> Result<(), String>;
+    fn encode(&self, row: RowRef<'_>, out: &mut Vec<u8>) -> Result<(), String>;
     /// Reads one record that fills `bytes` whole.
-    fn decode(&self, bytes: &[u8]) -> Result<RowRef, ReadError>;
+    fn decode(&self, bytes: &[u8]) -> Result<NewRow, ReadError>;
 }
 
 /// The [`RowType`] of a Rust type.
@@ -100,16 +102,20 @@ impl<T: Table> RowType for Typed<T> {
         TypeId::of::<T>()
     }
 
+    fn kind(&self) -> &'static RowKind {
+        RowKind::of::<T>()
+    }
+
     fn type_name(&self) -> &'static str {
         type_name::<T>()
     }
 
-    fn primary_key(&self, row: &RowRef, out: &mut KeyBuf) {
-        typed::<T>(row).value().encode_primary_key(out);
+    fn primary_key(&self, row: RowRef<'_>, out: &mut KeyBuf) {
+        row.typed::<T>().value().encode_primary_key(out);
     }
 
-    fn index_values(&self, position: usize, row: &RowRef, out: &mut IndexKeys) {
-        (self.definitions[position].extract)(typed::<T>(row).value(), out);
+    fn index_values(&self, position: usize, row: RowRef<'_>, out: &mut IndexKeys) {
+        (self.definitions[position].extract)(row.typed::<T>().value(), out);
     }
 
     fn print_primary(&self, reader: &mut KeyReader<'_>) -> String {
@@ -120,19 +126,19 @@ impl<T: Table> RowType for Typed<T> {
         (self.definitions[position].print)(reader)
     }
 
-    fn encode(&self, row: &RowRef, out: &mut Vec<u8>) -> Result<(), String> {
-        let row = typed::<T>(row);
+    fn encode(&self, row: RowRef<'_>, out: &mut Vec<u8>) -> Result<(), String> {
+        let row = row.typed::<T>();
         let record = Record(row.created(), row.modified(), row.value());
         messagepack::write(&record, out)
     }
 
-    fn decode(&self, bytes: &[u8]) -> Result<RowRef, ReadError> {
+    fn decode(&self, bytes: &[u8]) -> Result<NewRow, ReadError> {
         let Record(created, modified, value) = messagepack::read::<Record<T>>(bytes)?;
         if created > modified {
             let message = "a row that was modified before it was created ends".into();
             return Err(ReadError { offset: bytes.len() as u64, message });
         }
-        Ok(Row::new(RowMeta { created, modified }, value))
+        Ok(NewRow::new(RowMeta { created, modified }, value))
     }
 }
 

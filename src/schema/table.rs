@@ -178,22 +178,36 @@ impl<T> fmt::Debug for IndexDef<T> {
 /// Receives the values under which one row is found in one index.
 #[derive(Debug, Default)]
 pub struct IndexKeys {
-    values: Vec<KeyBuf>,
+    bytes: Vec<u8>,
+    /// Where each value stands in `bytes`.
+    values: Vec<std::ops::Range<usize>>,
+    /// Receives one value, so that an encoding cannot touch those before it.
+    value: KeyBuf,
 }
 
 impl IndexKeys {
     /// Adds one value.
     pub fn push<K: Key, Q: AsKey<K> + ?Sized>(&mut self, value: &Q) {
-        let mut encoded = KeyBuf::new();
-        value.encode_key(&mut encoded);
-        self.values.push(encoded);
+        self.value.clear();
+        value.encode_key(&mut self.value);
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(&self.value);
+        self.values.push(start..self.bytes.len());
     }
 
-    /// Sorts the values, drops duplicates and hands them out, leaving this receiver empty.
-    pub(crate) fn drain_sorted(&mut self) -> Vec<KeyBuf> {
-        let mut values = std::mem::take(&mut self.values);
-        values.sort_unstable();
-        values.dedup();
-        values
+    /// Forgets all values, keeping the memory.
+    pub(crate) fn clear(&mut self) {
+        self.bytes.clear();
+        self.values.clear();
+    }
+
+    /// The values in order, each once.
+    pub(crate) fn sorted(&mut self) -> impl Iterator<Item = &[u8]> {
+        let Self { bytes, values, .. } = self;
+        if values.len() > 1 {
+            values.sort_unstable_by(|one, other| bytes[one.clone()].cmp(&bytes[other.clone()]));
+            values.dedup_by(|one, other| bytes[one.clone()] == bytes[other.clone()]);
+        }
+        values.iter().map(|value| &bytes[value.clone()])
     }
 }

@@ -105,7 +105,12 @@ fn values<K: Key, C: crate::Cardinality>(handle: Index<Job, K, C>, row: &Job) ->
     assert_eq!(definition.unique, C::UNIQUE);
     let mut keys = IndexKeys::default();
     (definition.extract)(row, &mut keys);
-    keys.drain_sorted()
+    let to_key = |bytes: &[u8]| {
+        let mut key = KeyBuf::new();
+        key.extend(bytes);
+        key
+    };
+    keys.sorted().map(to_key).collect()
 }
 
 /// The encodings of `keys` in their order.

@@ -8,10 +8,10 @@ use super::error::SnapshotError;
 use super::format::{Header, OnProgress, Progress};
 use super::reader::{RawRow, SnapshotReader, Step};
 use crate::key::KeyBuf;
-use crate::root::Root;
-use crate::row::RowRef;
+use crate::root::{Contents, Root};
 use crate::schema::{Schema, TableSchema};
 use crate::table::TableState;
+use crate::tree::{NewRow, Store};
 
 /// Reads `source` whole and builds a root of `schema` from it, telling `progress` after each
 /// frame. Nothing but the result is affected.
@@ -43,7 +43,7 @@ struct Loader {
 
 struct LoadingTable {
     schema: Arc<TableSchema>,
-    rows: Vec<(KeyBuf, RowRef)>,
+    rows: Vec<(KeyBuf, NewRow)>,
 }
 
 impl Loader {
@@ -84,10 +84,10 @@ impl Loader {
         };
         let decoded = schema.rows.decode(raw.record);
         let row = decoded.map_err(|error| failed(error.offset, error.message))?;
-        if row.meta().modified > header.tables[raw.table].modified {
+        if row.borrow().meta().modified > header.tables[raw.table].modified {
             return Err(failed(0, "the row was modified after its table".into()));
         }
-        let key = schema.key_of(&row);
+        let key = schema.key_of(row.borrow());
         if rows.last().is_some_and(|(last, _)| *last >= key) {
             return Err(SnapshotError::RowOrder {
                 table: schema.name.to_string(),
@@ -101,14 +101,17 @@ impl Loader {
     }
 
     fn into_root(self, schema: &Arc<Schema>, header: &Header) -> Result<Root, SnapshotError> {
-        let mut states: Vec<Option<TableState>> = schema.tables().iter().map(|_| None).collect();
+        let mut contents = Contents::empty(Arc::clone(schema));
+        let mut writer = Store::new(contents.clone()).write();
         for (table, header) in self.tables.into_iter().zip(&header.tables) {
             let position = schema.position_of(&header.name).expect("matched with the schema");
-            let state = TableState::from_rows(table.schema, table.rows, header.modified)
-                .map_err(SnapshotError::Rule)?;
-            states[position] = Some(state);
+            let state =
+                TableState::from_rows(&mut writer, table.schema, table.rows, header.modified);
+            contents.set_table(position, state.map_err(SnapshotError::Rule)?);
         }
-        let states = states.into_iter().map(|state| state.expect("no table is missing"));
-        Ok(Root::from_parts(Arc::clone(schema), header.revision, header.applied, states))
+        (contents.revision, contents.applied) = (header.revision, header.applied);
+        let (version, _) = writer.publish(&contents);
+        writer.finish();
+        Ok(Root::new(contents, version))
     }
 }

@@ -11,8 +11,8 @@ use super::reader::ROWS_HEADER_BYTES;
 use crate::limits::{FRAME_BYTES_TARGET, ROW_BYTES_MAX};
 use crate::messagepack;
 use crate::root::Root;
-use crate::row::RowRef;
 use crate::table::TableState;
+use crate::tree::RowRef;
 
 /// Writes `root` to `target`, telling `progress` after each frame.
 pub(crate) fn save<W: Write>(
@@ -51,7 +51,8 @@ struct Saver<'a, W> {
 impl<W: Write> Saver<'_, W> {
     fn table(&mut self, position: usize, table: &TableState) -> Result<(), SnapshotError> {
         let mut record = Vec::new();
-        for (key, row) in table.rows().iter() {
+        let mut rows = table.rows().keyed();
+        while let Some((key, row)) = rows.next() {
             encode_row(table, key, row, &mut record)?;
             if self.payload.len() + record.len() > FRAME_BYTES_TARGET {
                 self.close_frame(position, table)?;
@@ -95,7 +96,7 @@ impl<W: Write> Saver<'_, W> {
 fn encode_row(
     table: &TableState,
     key: &[u8],
-    row: &RowRef,
+    row: RowRef<'_>,
     record: &mut Vec<u8>,
 ) -> Result<(), SnapshotError> {
     record.clear();

@@ -2,60 +2,98 @@
 
 use std::sync::Arc;
 
-use super::state::{TableState, entry_keys};
+use super::entries::EntryKeys;
+use super::state::TableState;
 use crate::error::Error;
 use crate::key::KeyBuf;
+use crate::limits::KEY_BYTES_MAX;
 use crate::revision::Revision;
-use crate::row::RowRef;
-use crate::schema::TableSchema;
-use crate::tree::Tree;
+use crate::schema::{IndexKeys, TableSchema};
+use crate::tree::{Filled, NewRow, Workspace};
+
+/// The entries of one index: the bytes of all keys, and for each its place in them and the number
+/// of its row.
+#[derive(Default)]
+struct IndexEntries {
+    bytes: Vec<u8>,
+    entries: Vec<(usize, usize, usize)>,
+}
+
+impl IndexEntries {
+    fn key(&self, entry: (usize, usize, usize)) -> &[u8] {
+        &self.bytes[entry.0..entry.1]
+    }
+
+    fn sort(&mut self) {
+        let Self { bytes, entries } = self;
+        entries.sort_unstable_by(|one, other| bytes[one.0..one.1].cmp(&bytes[other.0..other.1]));
+    }
+}
 
 impl TableState {
     /// The table with `rows`, which are in strictly ascending order of their keys.
     ///
-    /// Each index is sorted once and built in order, O(n log n) for each.
+    /// Each index is sorted once and built bottom up, O(n log n) for the sorting.
     ///
     /// # Errors
     ///
     /// The error of the statement that would have refused a row.
-    pub(crate) fn from_rows(
+    pub(crate) fn from_rows<W: Workspace>(
+        workspace: &mut W,
         schema: Arc<TableSchema>,
-        rows: Vec<(KeyBuf, RowRef)>,
+        rows: Vec<(KeyBuf, NewRow)>,
         modified: Revision,
     ) -> Result<Self, Error> {
         let mut table = Self::new(schema);
         table.modified = modified;
-        for position in 0..table.indexes.len() {
-            table.indexes[position] = table.build_index(position, &rows)?;
+        let mut counts = vec![0; rows.len()];
+        let mut indexes = Vec::with_capacity(table.schema.indexes.len());
+        for position in 0..table.schema.indexes.len() {
+            indexes.push(table.index_entries(position, &rows, &mut counts)?);
         }
-        if let Some((key, _)) =
-            rows.iter().find(|(key, _)| key.len() > crate::limits::KEY_BYTES_MAX)
-        {
+        if let Some((key, _)) = rows.iter().find(|(key, _)| key.len() > KEY_BYTES_MAX) {
             return Err(table.too_long(None, key.len()));
         }
-        table.rows = Tree::from_sorted(rows.into_iter());
+        let (keys, rows): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
+        let rows = keys.iter().zip(rows).zip(counts);
+        let rows = rows.map(|((key, row), count)| (key.as_slice(), row, count));
+        let mut rows = table.trees.fill(workspace, rows);
+        for (position, index) in indexes.iter().enumerate() {
+            let entries = index.entries.iter().map(|entry| (index.key(*entry), entry.2));
+            table.trees.fill_index(workspace, position, entries, &mut rows);
+        }
+        assert!(rows.iter().all(Filled::is_complete), "every entry is in its index");
         Ok(table)
     }
 
-    fn build_index(
+    /// The sorted entries of an index; adds to `counts` how many each row has.
+    fn index_entries(
         &self,
         position: usize,
-        rows: &[(KeyBuf, RowRef)],
-    ) -> Result<Tree<RowRef>, Error> {
-        let mut entries = Vec::with_capacity(rows.len());
-        for (key, row) in rows {
-            let keys = entry_keys(&self.schema, position, row, key);
+        rows: &[(KeyBuf, NewRow)],
+        counts: &mut [usize],
+    ) -> Result<IndexEntries, Error> {
+        let (mut values, mut keys) = (IndexKeys::default(), EntryKeys::default());
+        let mut index = IndexEntries::default();
+        for (number, (key, row)) in rows.iter().enumerate() {
+            keys.fill(&mut values, &self.schema, position, row.borrow(), key);
             self.check_entries(position, &keys, key)?;
-            entries.extend(keys.into_iter().map(|entry| (entry, row)));
-        }
-        entries.sort_by(|(one, _), (other, _)| one.cmp(other));
-        // Entries of a non-unique index end in the primary key, so only a unique one can repeat.
-        for pair in entries.windows(2) {
-            let ((value, owner), (next, _)) = (&pair[0], &pair[1]);
-            if value == next {
-                return Err(self.taken(position, value, owner));
+            counts[number] += keys.len();
+            for entry in keys.iter() {
+                let start = index.bytes.len();
+                index.bytes.extend_from_slice(entry);
+                index.entries.push((start, index.bytes.len(), number));
             }
         }
-        Ok(Tree::from_sorted(entries.into_iter().map(|(entry, row)| (entry, Arc::clone(row)))))
+        index.sort();
+        // Entries of a non-unique index end in the primary key, so only a unique one can repeat.
+        for pair in index.entries.windows(2) {
+            let (one, next) = (index.key(pair[0]), index.key(pair[1]));
+            if one == next {
+                let owner = rows[pair[0].2.min(pair[1].2)].1.borrow();
+                return Err(self.taken(position, one, owner));
+            }
+        }
+        Ok(index)
     }
 }

@@ -1,11 +1,12 @@
 //! The proof of the room's first two invariants on a live table.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use super::state::{TableState, entry_keys};
+use super::entries::EntryKeys;
+use super::state::TableState;
 use crate::error::Error;
-use crate::row::RowRef;
+use crate::schema::IndexKeys;
+use crate::tree::RowRef;
 
 impl TableState {
     /// Recomputes every key and index entry from the rows and compares, O(rows x indexes).
@@ -14,17 +15,25 @@ impl TableState {
     ///
     /// [`Error::Inconsistent`] naming the first difference.
     pub(crate) fn check(&self) -> Result<(), Error> {
-        let mut expected: Vec<BTreeMap<Vec<u8>, &RowRef>> =
-            self.indexes.iter().map(|_| BTreeMap::new()).collect();
-        for (key, row) in self.rows.iter() {
+        let mut expected: Vec<BTreeMap<Vec<u8>, RowRef<'_>>> =
+            self.schema.indexes.iter().map(|_| BTreeMap::new()).collect();
+        let (mut values, mut keys) = (IndexKeys::default(), EntryKeys::default());
+        let mut rows = self.rows().keyed();
+        let mut count = 0;
+        while let Some((key, row)) = rows.next() {
+            count += 1;
             self.check_row(key, row)?;
             for (position, expected) in expected.iter_mut().enumerate() {
-                for entry in entry_keys(&self.schema, position, row, key) {
+                keys.fill(&mut values, &self.schema, position, row, key);
+                for entry in keys.iter() {
                     if expected.insert(entry.to_vec(), row).is_some() {
-                        return Err(self.inconsistent(position, &entry, "two rows have it"));
+                        return Err(self.inconsistent(position, entry, "two rows have it"));
                     }
                 }
             }
+        }
+        if count != self.len() {
+            return Err(self.inconsistent_key(&[], "the count differs from the rows".into()));
         }
         for (position, expected) in expected.iter().enumerate() {
             self.check_index(position, expected)?;
@@ -32,7 +41,7 @@ impl TableState {
         Ok(())
     }
 
-    fn check_row(&self, key: &[u8], row: &RowRef) -> Result<(), Error> {
+    fn check_row(&self, key: &[u8], row: RowRef<'_>) -> Result<(), Error> {
         let own = self.schema.key_of(row);
         let meta = row.meta();
         let detail = if own.as_slice() != key {
@@ -45,24 +54,20 @@ impl TableState {
         } else {
             return Ok(());
         };
-        Err(Error::Inconsistent {
-            table: self.schema.name.to_string(),
-            index: "primary key".into(),
-            key: self.schema.print_key(key),
-            detail,
-        })
+        Err(self.inconsistent_key(key, detail))
     }
 
     fn check_index(
         &self,
         position: usize,
-        expected: &BTreeMap<Vec<u8>, &RowRef>,
+        expected: &BTreeMap<Vec<u8>, RowRef<'_>>,
     ) -> Result<(), Error> {
-        let index = &self.indexes[position];
-        for (entry, row) in index.iter() {
+        let index = self.trees().index(position);
+        let mut entries = index.keyed();
+        while let Some((entry, row)) = entries.next() {
             match expected.get(entry) {
                 None => return Err(self.inconsistent(position, entry, "no row gives this entry")),
-                Some(expected) if !Arc::ptr_eq(expected, row) => {
+                Some(expected) if !expected.is(row) => {
                     return Err(self.inconsistent(position, entry, "it holds an old row"));
                 }
                 Some(_) => {}
@@ -72,6 +77,15 @@ impl TableState {
             Some(missing) => Err(self.inconsistent(position, missing, "the entry is missing")),
             None if index.len() == expected.len() => Ok(()),
             None => Err(self.inconsistent(position, &[], "the count differs from the entries")),
+        }
+    }
+
+    fn inconsistent_key(&self, key: &[u8], detail: String) -> Error {
+        Error::Inconsistent {
+            table: self.schema.name.to_string(),
+            index: "primary key".into(),
+            key: self.schema.print_key(key),
+            detail,
         }
     }
 

@@ -2,12 +2,14 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::ops::Bound;
 
+use super::lookup::{get_many, longest_prefix};
 use super::rows::Rows;
 use super::state::{TableState, as_bytes};
-use crate::key::{AsKey, AsPrefix, KeyBuf, KeyRange, encode, prefix_bounds};
-use crate::row::{Row, typed};
+use crate::key::{AsKey, AsPrefix, KeyBuf, KeyRange, TextKey, encode, prefix_bounds};
 use crate::schema::{Index, Many, Table, Unique};
+use crate::tree::{Row, TypedTree};
 
 /// Reads one index of a table: rows in the order of the index's values, and for equal values in
 /// the order of their primary keys.
@@ -25,16 +27,21 @@ impl<'a, T: Table, K, C> IndexReader<'a, T, K, C> {
         Self { state, position: index.position(), marker: PhantomData }
     }
 
+    #[inline]
+    fn tree(&self) -> TypedTree<'a, T> {
+        self.state.index(self.position)
+    }
+
     /// All rows that are in the index, in its order.
     #[must_use]
     pub fn iter(&self) -> Rows<'a, T> {
-        Rows::new(self.state.index(self.position).iter())
+        Rows::new(self.tree().range(Bound::Unbounded, Bound::Unbounded))
     }
 
     /// The number of entries, O(1): rows, or values of rows in a multi-valued index.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.state.index(self.position).len()
+        self.tree().erased().len()
     }
 
     /// Whether the index has no entry.
@@ -46,19 +53,19 @@ impl<'a, T: Table, K, C> IndexReader<'a, T, K, C> {
     /// The row with the lowest value.
     #[must_use]
     pub fn first(&self) -> Option<&'a Row<T>> {
-        self.state.index(self.position).first().map(|(_, row)| typed(row))
+        self.iter().next()
     }
 
     /// The row with the highest value.
     #[must_use]
     pub fn last(&self) -> Option<&'a Row<T>> {
-        self.state.index(self.position).last().map(|(_, row)| typed(row))
+        self.iter().next_back()
     }
 
     /// Whether any row has `value`.
     #[must_use]
     pub fn contains<Q: AsKey<K> + ?Sized>(&self, value: &Q) -> bool {
-        self.state.entries_of(self.position, encode(value)).next().is_some()
+        self.rows_of(value).next().is_some()
     }
 
     /// The rows that have `value`, whatever the cardinality of the index.
@@ -70,7 +77,28 @@ impl<'a, T: Table, K, C> IndexReader<'a, T, K, C> {
     #[must_use]
     pub fn range<R: KeyRange<K>>(&self, range: R) -> Rows<'a, T> {
         let (low, high) = range.encode_bounds();
-        Rows::new(self.state.index(self.position).range(as_bytes(&low), as_bytes(&high)))
+        Rows::new(self.tree().range(as_bytes(&low), as_bytes(&high)))
+    }
+
+    /// The number of entries whose values lie in `range`, O(log n).
+    #[must_use]
+    pub fn count<R: KeyRange<K>>(&self, range: R) -> usize {
+        let (low, high) = range.encode_bounds();
+        self.tree().count(as_bytes(&low), as_bytes(&high))
+    }
+
+    /// The number of entries whose values are below `value`, O(log n).
+    #[must_use]
+    pub fn rank<Q: AsKey<K> + ?Sized>(&self, value: &Q) -> usize {
+        self.tree().erased().rank(Bound::Included(encode(value).as_slice()), true)
+    }
+
+    /// The row with `index` others before it among those whose values lie in `range`,
+    /// O(log n); `nth(.., 0)` is the first of all.
+    #[must_use]
+    pub fn nth<R: KeyRange<K>>(&self, range: R, index: usize) -> Option<&'a Row<T>> {
+        let (low, high) = range.encode_bounds();
+        self.tree().nth(as_bytes(&low), as_bytes(&high), index)
     }
 
     /// The rows whose values begin with the components of `prefix`: `&("prod",)` for a value
@@ -82,7 +110,7 @@ impl<'a, T: Table, K, C> IndexReader<'a, T, K, C> {
         let mut encoded = KeyBuf::new();
         prefix.encode_prefix(&mut encoded);
         let (low, high) = prefix_bounds(encoded);
-        Rows::new(self.state.index(self.position).range(as_bytes(&low), as_bytes(&high)))
+        Rows::new(self.tree().range(as_bytes(&low), as_bytes(&high)))
     }
 }
 
@@ -90,7 +118,24 @@ impl<'a, T: Table, K> IndexReader<'a, T, K, Unique> {
     /// The row that has `value`, O(log n).
     #[must_use]
     pub fn get<Q: AsKey<K> + ?Sized>(&self, value: &Q) -> Option<&'a Row<T>> {
-        self.state.index(self.position).get(&encode(value)).map(typed)
+        self.tree().get(&encode(value))
+    }
+
+    /// The rows that have `values`, each in the place of its value; see
+    /// [`TableReader::get_many`](crate::TableReader::get_many).
+    #[must_use]
+    pub fn get_many<Q: AsKey<K>>(&self, values: &[Q]) -> Vec<Option<&'a Row<T>>> {
+        get_many(self.tree(), values)
+    }
+
+    /// The row whose value is the longest that `value` starts with; see
+    /// [`TableReader::longest_prefix`](crate::TableReader::longest_prefix).
+    #[must_use]
+    pub fn longest_prefix<Q: AsKey<K> + ?Sized>(&self, value: &Q) -> Option<&'a Row<T>>
+    where
+        K: TextKey,
+    {
+        longest_prefix(self.tree(), encode(value))
     }
 }
 

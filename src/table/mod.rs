@@ -15,12 +15,15 @@
 
 mod bulk;
 mod check;
+mod entries;
 mod index;
+mod lookup;
 mod reader;
 mod rows;
 mod state;
 mod statement;
 
+pub(crate) use entries::Planner;
 pub use index::IndexReader;
 pub use reader::TableReader;
 pub use rows::Rows;

@@ -2,36 +2,42 @@
 
 use std::fmt;
 use std::iter::FusedIterator;
-use std::marker::PhantomData;
 
-use crate::row::{Row, RowRef, typed};
-use crate::tree::Entries;
+use crate::tree::{Row, TypedEntries};
 
 /// Rows in the order of the primary key or index that was asked, from both ends.
 ///
-/// It borrows the version it reads, so no write can disturb it; each step costs O(1) on average.
+/// It borrows the version it reads, so no write can disturb it; each step costs O(1) on average,
+/// and nothing is allocated.
+#[derive(Clone)]
 pub struct Rows<'a, T> {
-    entries: Entries<'a, RowRef>,
-    marker: PhantomData<fn() -> T>,
+    entries: TypedEntries<'a, T>,
 }
 
 impl<'a, T> Rows<'a, T> {
-    pub(crate) fn new(entries: Entries<'a, RowRef>) -> Self {
-        Self { entries, marker: PhantomData }
+    pub(crate) fn new(entries: TypedEntries<'a, T>) -> Self {
+        Self { entries }
     }
 }
 
 impl<'a, T: Send + Sync + 'static> Iterator for Rows<'a, T> {
     type Item = &'a Row<T>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        self.entries.next().map(|(_, row)| typed(row))
+        self.entries.next()
+    }
+
+    #[inline]
+    fn fold<B, F: FnMut(B, Self::Item) -> B>(self, init: B, fold: F) -> B {
+        self.entries.fold(init, fold)
     }
 }
 
 impl<T: Send + Sync + 'static> DoubleEndedIterator for Rows<'_, T> {
+    #[inline]
     fn next_back(&mut self) -> Option<Self::Item> {
-        self.entries.next_back().map(|(_, row)| typed(row))
+        self.entries.next_back()
     }
 }
 

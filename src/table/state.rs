@@ -4,24 +4,22 @@ use std::sync::Arc;
 
 use crate::key::{KeyBuf, prefix_bounds};
 use crate::revision::Revision;
-use crate::row::RowRef;
-use crate::schema::{IndexKeys, TableSchema};
-use crate::tree::{Entries, Tree};
+use crate::schema::TableSchema;
+use crate::tree::{RowRef, TableTrees, TreeRef, TypedEntries, TypedTree};
 
-/// Rows by primary key, and one tree for each index. A clone is O(indexes).
+/// The trees of a table: rows by primary key, and one tree for each index.
 #[derive(Clone)]
 pub(crate) struct TableState {
     pub(super) schema: Arc<TableSchema>,
-    pub(super) rows: Tree<RowRef>,
-    pub(super) indexes: Vec<Tree<RowRef>>,
+    pub(super) trees: TableTrees,
     pub(super) modified: Revision,
 }
 
 impl TableState {
     /// The empty table of `schema`.
     pub(crate) fn new(schema: Arc<TableSchema>) -> Self {
-        let indexes = schema.indexes.iter().map(|_| Tree::new()).collect();
-        Self { schema, rows: Tree::new(), indexes, modified: Revision(0) }
+        let trees = TableTrees::new(schema.rows.kind(), schema.indexes.len());
+        Self { schema, trees, modified: Revision(0) }
     }
 
     pub(crate) fn schema(&self) -> &Arc<TableSchema> {
@@ -30,7 +28,7 @@ impl TableState {
 
     /// The number of rows, O(1).
     pub(crate) fn len(&self) -> usize {
-        self.rows.len()
+        self.trees.rows().len()
     }
 
     /// The revision of the last commit that changed the table, deletes included.
@@ -38,39 +36,40 @@ impl TableState {
         self.modified
     }
 
-    pub(crate) fn rows(&self) -> &Tree<RowRef> {
-        &self.rows
+    pub(crate) fn trees(&self) -> &TableTrees {
+        &self.trees
     }
 
-    /// The tree of the index at `position`.
-    pub(crate) fn index(&self, position: usize) -> &Tree<RowRef> {
-        &self.indexes[position]
+    pub(crate) fn rows(&self) -> TreeRef<'_> {
+        self.trees.rows()
+    }
+
+    /// The rows, of their type.
+    #[inline]
+    pub(crate) fn typed_rows<T: 'static>(&self) -> TypedTree<'_, T> {
+        self.trees.typed_rows()
+    }
+
+    /// The tree of the index at `position`, with rows of their type.
+    #[inline]
+    pub(crate) fn index<T: 'static>(&self, position: usize) -> TypedTree<'_, T> {
+        self.trees.typed_index(position)
     }
 
     /// The entries of the index at `position` whose value is encoded as `value`.
-    pub(crate) fn entries_of(&self, position: usize, value: KeyBuf) -> Entries<'_, RowRef> {
+    pub(crate) fn entries_of<T: 'static>(
+        &self,
+        position: usize,
+        value: KeyBuf,
+    ) -> TypedEntries<'_, T> {
         let (low, high) = prefix_bounds(value);
-        self.indexes[position].range(as_bytes(&low), as_bytes(&high))
+        self.index(position).range(as_bytes(&low), as_bytes(&high))
     }
-}
 
-/// The keys under which `row` stands in the index at `position`, sorted and distinct.
-///
-/// This runs user code, which may panic.
-pub(super) fn entry_keys(
-    schema: &TableSchema,
-    position: usize,
-    row: &RowRef,
-    key: &[u8],
-) -> Vec<KeyBuf> {
-    let mut values = IndexKeys::default();
-    schema.rows.index_values(position, row, &mut values);
-    let mut entries = values.drain_sorted();
-    if !schema.indexes[position].unique {
-        // Encodings of one type are prefix-free, so appending the primary key keeps the order.
-        entries.iter_mut().for_each(|entry| entry.extend(key));
+    /// The row at `key`, a primary key as it is encoded.
+    pub(crate) fn row(&self, key: &[u8]) -> Option<RowRef<'_>> {
+        self.rows().get(key)
     }
-    entries
 }
 
 /// Bounds over byte strings, as the trees take them.

@@ -4,65 +4,126 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use im::Vector;
-
-use crate::key::KeyBuf;
 use crate::revision::Revision;
-use crate::root::Root;
-use crate::row::{Row, RowRef, typed};
+use crate::root::Contents;
 use crate::schema::{Table, TableSchema};
+use crate::tree::{AnyRow, KeptRow, Row, RowRef};
 
-/// The rows that statements replaced, in order. A clone is O(1), which makes savepoints O(1).
-#[derive(Clone, Default)]
+/// The rows that statements replaced, in order.
+///
+/// What a savepoint has seen stands in a part that is shared, so that a savepoint costs O(1).
+#[derive(Default)]
 pub(super) struct ChangeLog {
-    entries: Vector<Arc<Touched>>,
+    before: Frozen,
+    running: Part,
+}
+
+/// The statements of a transaction up to a savepoint. A clone is O(1).
+#[derive(Clone, Default)]
+pub(super) struct Frozen {
+    last: Option<Arc<Part>>,
+}
+
+/// A stretch of the log.
+#[derive(Default)]
+struct Part {
+    /// Statements before this part.
+    base: usize,
+    before: Frozen,
+    keys: Vec<u8>,
+    statements: Vec<Touched>,
 }
 
 struct Touched {
     table: usize,
-    key: KeyBuf,
-    before: Option<RowRef>,
+    key: (usize, usize),
+    before: Option<KeptRow>,
 }
 
 impl ChangeLog {
-    pub(super) fn push(&mut self, table: usize, key: KeyBuf, before: Option<RowRef>) {
-        self.entries.push_back(Arc::new(Touched { table, key, before }));
+    pub(super) fn push(&mut self, table: usize, key: &[u8], before: Option<RowRef<'_>>) {
+        let Part { keys, statements, .. } = &mut self.running;
+        let start = keys.len();
+        keys.extend_from_slice(key);
+        let before = before.map(RowRef::keep);
+        statements.push(Touched { table, key: (start, keys.len()), before });
     }
 
     pub(super) fn len(&self) -> usize {
-        self.entries.len()
+        self.before.len() + self.running.statements.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.len() == 0
+    }
+
+    /// The log so far, for a savepoint.
+    pub(super) fn freeze(&mut self) -> Frozen {
+        if !self.running.statements.is_empty() {
+            let (base, before) = (self.before.len(), self.before.clone());
+            let part = Part { base, before, ..std::mem::take(&mut self.running) };
+            self.before = Frozen { last: Some(Arc::new(part)) };
+        }
+        self.before.clone()
+    }
+
+    /// Goes back, or forth, to a frozen log.
+    pub(super) fn return_to(&mut self, frozen: &Frozen) {
+        self.before = frozen.clone();
+        self.running = Part::default();
     }
 
     /// The net change of each touched row between the first statement and `after`, in the order of
     /// tables and keys. A row that was inserted and deleted again is not in it.
-    pub(super) fn net(&self, after: &Root) -> Vec<Change> {
-        let mut first: BTreeMap<(usize, &[u8]), Option<&RowRef>> = BTreeMap::new();
-        for touched in &self.entries {
-            let key = (touched.table, touched.key.as_slice());
-            first.entry(key).or_insert(touched.before.as_ref());
+    pub(super) fn net(&self, after: &Contents) -> Vec<Change> {
+        // The earliest statement on a row has the row before the transaction, so later ones are
+        // overwritten, from the last part to the first.
+        let mut first: BTreeMap<(usize, &[u8]), Option<&KeptRow>> = BTreeMap::new();
+        let mut part = Some(&self.running);
+        let mut before = &self.before;
+        while let Some(Part { keys, statements, .. }) = part {
+            for Touched { table, key, before } in statements.iter().rev() {
+                first.insert((*table, &keys[key.0..key.1]), before.as_ref());
+            }
+            part = before.last.as_deref();
+            if let Some(part) = part {
+                before = &part.before;
+            }
         }
         first
             .into_iter()
             .filter_map(|((position, key), before)| {
                 let table = after.table(position);
-                let after = table.rows().get(key);
+                let (before, after) = (before.map(KeptRow::borrow), table.row(key));
                 let same = match (before, after) {
                     (None, None) => true,
-                    (Some(before), Some(after)) => Arc::ptr_eq(before, after),
+                    (Some(before), Some(after)) => before.is(after),
                     _ => false,
                 };
                 (!same).then(|| Change {
                     table: Arc::clone(table.schema()),
                     key: key.to_vec(),
-                    before: before.cloned(),
-                    after: after.cloned(),
+                    before: before.map(RowRef::share),
+                    after: after.map(RowRef::share),
                 })
             })
             .collect()
+    }
+}
+
+impl Frozen {
+    fn len(&self) -> usize {
+        self.last.as_ref().map_or(0, |part| part.base + part.statements.len())
+    }
+}
+
+impl Drop for Frozen {
+    /// Part by part: thousands of savepoints must not become thousands of calls inside each other.
+    fn drop(&mut self) {
+        let mut next = self.last.take();
+        while let Some(part) = next {
+            next = Arc::into_inner(part).and_then(|mut part| part.before.last.take());
+        }
     }
 }
 
@@ -82,8 +143,8 @@ pub enum ChangeKind {
 pub struct Change {
     table: Arc<TableSchema>,
     key: Vec<u8>,
-    before: Option<RowRef>,
-    after: Option<RowRef>,
+    before: Option<AnyRow>,
+    after: Option<AnyRow>,
 }
 
 impl Change {
@@ -124,13 +185,13 @@ impl Change {
     /// The row before the transaction; `None` if there was none or the table is not `T`.
     #[must_use]
     pub fn before<T: Table>(&self) -> Option<&Row<T>> {
-        self.before.as_ref().filter(|_| self.is_in::<T>()).map(typed)
+        self.before.as_ref().filter(|_| self.is_in::<T>()).map(|row| row.borrow().typed())
     }
 
     /// The row after the transaction; `None` if there is none or the table is not `T`.
     #[must_use]
     pub fn after<T: Table>(&self) -> Option<&Row<T>> {
-        self.after.as_ref().filter(|_| self.is_in::<T>()).map(typed)
+        self.after.as_ref().filter(|_| self.is_in::<T>()).map(|row| row.borrow().typed())
     }
 }
 

@@ -6,7 +6,7 @@ use std::io;
 use super::write::WriteTxn;
 use crate::error::Error;
 use crate::revision::{Applied, Revision};
-use crate::root::Root;
+use crate::root::{Contents, Root};
 use crate::schema::Table;
 use crate::snapshot::{self, Progress, SnapshotError, Summary};
 use crate::sync::Arc;
@@ -171,12 +171,12 @@ mod sealed {
 }
 
 /// The typed view of a table of `root`; panics when `T` is not one.
-pub(super) fn table_of<T: Table>(root: &Root) -> TableReader<'_, T> {
+pub(super) fn table_of<T: Table>(root: &Contents) -> TableReader<'_, T> {
     TableReader::new(root.table(position_of::<T>(root)))
 }
 
 /// The position of the table `T`; panics when `T` is not a table of the database.
-pub(super) fn position_of<T: Table>(root: &Root) -> usize {
+pub(super) fn position_of<T: Table>(root: &Contents) -> usize {
     root.schema.position::<T>().unwrap_or_else(|| {
         panic!(
             "table {} is not in the schema: add .table::<{}>() to the builder",

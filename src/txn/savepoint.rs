@@ -3,8 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::changes::ChangeLog;
-use crate::root::Root;
+use super::changes::Frozen;
+use crate::root::Contents;
+use crate::tree::Mark;
 
 /// A point in a write transaction, from [`WriteTxn::savepoint`](super::WriteTxn::savepoint).
 ///
@@ -14,12 +15,14 @@ use crate::root::Root;
 pub struct Savepoint {
     /// The mark of the transaction, by which a savepoint of another one is told apart.
     pub(super) mark: Arc<()>,
-    pub(super) root: Root,
-    pub(super) log: ChangeLog,
+    pub(super) contents: Contents,
+    pub(super) state: Mark,
+    pub(super) log: Frozen,
+    pub(super) statements: usize,
 }
 
 impl fmt::Debug for Savepoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Savepoint").field("statements", &self.log.len()).finish_non_exhaustive()
+        f.debug_struct("Savepoint").field("statements", &self.statements).finish_non_exhaustive()
     }
 }

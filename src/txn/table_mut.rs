@@ -2,14 +2,14 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::Arc;
 
+use super::savepoint::Savepoint;
 use super::write::WriteTxn;
 use crate::error::Error;
 use crate::key::{AsKey, AsPrefix, KeyBuf, KeyRange, encode};
-use crate::row::{Row, RowMeta, RowRef, typed, typed_arc};
 use crate::schema::{Cardinality, Index, Table};
-use crate::table::{Mode, Rows, TableReader, TableState};
+use crate::table::{Mode, Planner, Rows, TableReader, TableState};
+use crate::tree::{NewRow, Row, RowMeta, SharedRow};
 
 /// One table of a write transaction, from [`WriteTxn::table_mut`].
 ///
@@ -38,7 +38,7 @@ impl<'txn, 'db, T: Table> TableMut<'txn, 'db, T> {
     ///
     /// [`Error::KeyExists`], [`Error::Taken`], [`Error::KeyTooLong`] or
     /// [`Error::TooManyEntries`]; nothing has changed then.
-    pub fn insert(&mut self, row: T) -> Result<Arc<Row<T>>, Error> {
+    pub fn insert(&mut self, row: T) -> Result<SharedRow<T>, Error> {
         self.put(row, Mode::Insert).map(|(row, _)| row)
     }
 
@@ -50,9 +50,9 @@ impl<'txn, 'db, T: Table> TableMut<'txn, 'db, T> {
     ///
     /// [`Error::Taken`], [`Error::KeyTooLong`] or [`Error::TooManyEntries`]; nothing has changed
     /// then.
-    pub fn upsert(&mut self, row: T) -> Result<Option<Arc<Row<T>>>, Error> {
+    pub fn upsert(&mut self, row: T) -> Result<Option<SharedRow<T>>, Error> {
         let (_, before) = self.put(row, Mode::Upsert)?;
-        Ok(before.map(typed_arc))
+        Ok(before)
     }
 
     /// Changes the row with the primary key `key` by a closure that works on a copy.
@@ -65,18 +65,18 @@ impl<'txn, 'db, T: Table> TableMut<'txn, 'db, T> {
         &mut self,
         key: &Q,
         change: impl FnOnce(&mut T),
-    ) -> Result<Arc<Row<T>>, Error>
+    ) -> Result<SharedRow<T>, Error>
     where
         T: Clone,
     {
         let key = encode(key);
         let state = self.state();
         let schema = state.schema();
-        let Some(before) = state.rows().get(&key) else {
+        let Some(before) = state.typed_rows::<T>().get(&key) else {
             let (table, key) = (schema.name.to_string(), schema.print_key(&key));
             return Err(Error::NotFound { table, key });
         };
-        let mut value = typed::<T>(before).value().clone();
+        let mut value = before.value().clone();
         change(&mut value);
         let mut changed = KeyBuf::new();
         value.encode_primary_key(&mut changed);
@@ -91,12 +91,8 @@ impl<'txn, 'db, T: Table> TableMut<'txn, 'db, T> {
     }
 
     /// Deletes the row with the primary key `key` and returns it.
-    pub fn delete<Q: AsKey<T::Key> + ?Sized>(&mut self, key: &Q) -> Option<Arc<Row<T>>> {
-        let key = encode(key);
-        let revision = self.txn.revision();
-        let row = self.txn.root.table_mut(self.position).delete(&key, revision)?;
-        self.txn.log.push(self.position, key, Some(Arc::clone(&row)));
-        Some(typed_arc(row))
+    pub fn delete<Q: AsKey<T::Key> + ?Sized>(&mut self, key: &Q) -> Option<SharedRow<T>> {
+        self.remove(&encode(key))
     }
 
     /// Deletes the rows whose primary keys lie in `range` and returns how many there were;
@@ -123,50 +119,94 @@ impl<'txn, 'db, T: Table> TableMut<'txn, 'db, T> {
     }
 
     fn state(&self) -> &TableState {
-        self.txn.root.table(self.position)
+        self.txn.contents.table(self.position)
     }
 
-    fn put(&mut self, value: T, mode: Mode) -> Result<(Arc<Row<T>>, Option<RowRef>), Error> {
+    fn put(&mut self, value: T, mode: Mode) -> Result<(SharedRow<T>, Option<SharedRow<T>>), Error> {
         let revision = self.txn.revision();
         let mut key = KeyBuf::new();
         value.encode_primary_key(&mut key);
-        let before = self.state().claim(&key, mode)?;
-        let created = before.as_ref().map_or(revision, |before| before.meta().created);
-        let row = Row::new(RowMeta { created, modified: revision }, value);
-        let erased: RowRef = Arc::<Row<T>>::clone(&row);
-        let table = self.txn.root.table_mut(self.position);
-        table.put(erased, &key, before.as_ref(), revision)?;
-        self.txn.log.push(self.position, key, before.clone());
-        Ok((row, before))
+        let place = self.state().claim(&key, mode)?;
+        let before = self.state().row_at(&place);
+        let created = before.map_or(revision, |before| before.meta().created);
+        let row = NewRow::new(RowMeta { created, modified: revision }, value);
+        let mut planner = self.take_planner();
+        self.state().plan_put(&mut planner, &place, &key, row.borrow())?;
+
+        let handle = row.borrow().typed::<T>().share();
+        let WriteTxn { contents, writer, log, .. } = &mut *self.txn;
+        let table = contents.table_mut(self.position);
+        let before = table.row_at(&place);
+        log.push(self.position, &key, before);
+        let before = before.map(|before| before.typed::<T>().share());
+        table.put(writer, &planner, place, &key, row, revision);
+        *self.txn.writer.scratch() = planner;
+        Ok((handle, before))
+    }
+
+    fn remove(&mut self, key: &[u8]) -> Option<SharedRow<T>> {
+        let revision = self.txn.revision();
+        let place = self.state().place(key);
+        self.state().row_at(&place)?;
+        let mut planner = self.take_planner();
+        self.state().plan_delete(&mut planner, &place, key);
+
+        let WriteTxn { contents, writer, log, .. } = &mut *self.txn;
+        let table = contents.table_mut(self.position);
+        let before = table.row_at(&place);
+        log.push(self.position, key, before);
+        let before = before.map(|before| before.typed::<T>().share());
+        table.delete(writer, &planner, place, revision);
+        *self.txn.writer.scratch() = planner;
+        before
+    }
+
+    /// The buffers for planning; a statement that fails makes the next one start with new ones.
+    fn take_planner(&mut self) -> Box<Planner> {
+        std::mem::take(self.txn.writer.scratch())
     }
 
     /// Deletes the rows that `select` finds and `doomed` agrees to.
     ///
-    /// It works on a copy of the table and puts it in place at the end, so that a panic of a
-    /// function of the schema leaves the transaction as it was.
+    /// It reads the table as it was at a savepoint, and goes back to that if a function of the
+    /// schema panics, so that the statement leaves the transaction as it was.
     fn delete_where(
         &mut self,
         select: impl for<'a> FnOnce(TableReader<'a, T>) -> Rows<'a, T>,
         mut doomed: impl FnMut(&Row<T>) -> bool,
     ) -> usize {
-        let revision = self.txn.revision();
-        let view = self.state().clone();
-        let mut work = view.clone();
-        let mut deleted = Vec::new();
-        for row in select(TableReader::new(&view)).filter(|row| doomed(row)) {
-            let mut key = KeyBuf::new();
-            row.value().encode_primary_key(&mut key);
-            // A multi-valued index can show a row twice; the second time it is gone.
-            if let Some(row) = work.delete(&key, revision) {
-                deleted.push((key, row));
+        let before = self.txn.savepoint();
+        let position = self.position;
+        let guard = Undo { txn: &mut *self.txn, before: &before, is_done: false };
+        let mut count = 0;
+        {
+            let mut guard = guard;
+            let mut table = TableMut::<T>::new(&mut *guard.txn, position);
+            let view = TableReader::new(before.contents.table(position));
+            for row in select(view).filter(|row| doomed(row)) {
+                let mut key = KeyBuf::new();
+                row.value().encode_primary_key(&mut key);
+                // A multi-valued index can show a row twice; the second time it is gone.
+                count += usize::from(table.remove(&key).is_some());
             }
-        }
-        let count = deleted.len();
-        *self.txn.root.table_mut(self.position) = work;
-        for (key, row) in deleted {
-            self.txn.log.push(self.position, key, Some(row));
+            guard.is_done = true;
         }
         count
+    }
+}
+
+/// Goes back to a savepoint unless what began after it is done.
+struct Undo<'a, 'db> {
+    txn: &'a mut WriteTxn<'db>,
+    before: &'a Savepoint,
+    is_done: bool,
+}
+
+impl Drop for Undo<'_, '_> {
+    fn drop(&mut self) {
+        if !self.is_done {
+            self.txn.rollback_to(self.before);
+        }
     }
 }
 

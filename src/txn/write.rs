@@ -10,11 +10,11 @@ use super::savepoint::Savepoint;
 use super::table_mut::TableMut;
 use crate::error::Error;
 use crate::revision::{Applied, Revision};
-use crate::root::{Root, RootCell};
-use crate::row::Row;
+use crate::root::{Contents, Root, RootCell};
 use crate::schema::Table;
 use crate::sync::{Arc, WriterGuard};
 use crate::table::TableReader;
+use crate::tree::{SharedRow, Writer};
 
 /// The one transaction that may write, from [`Db::write`](crate::Db::write).
 ///
@@ -46,11 +46,12 @@ use crate::table::TableReader;
 #[must_use = "a transaction that is dropped is rolled back"]
 pub struct WriteTxn<'db> {
     cell: &'db RootCell,
-    // Declared before `base`: fields drop in order, so the writer's lock is released before the
-    // old version, whose last holder may be this transaction, is taken apart.
-    guard: WriterGuard<'db>,
-    base: Arc<Root>,
-    pub(super) root: Root,
+    pub(super) writer: Writer<Contents>,
+    /// The right to write, until the transaction has ended.
+    guard: Option<WriterGuard<'db>>,
+    /// The version below, until the transaction has ended.
+    base: Option<Arc<Root>>,
+    pub(super) contents: Contents,
     pub(super) log: ChangeLog,
     revision: Revision,
     /// Made with the first savepoint, and held by each.
@@ -67,9 +68,19 @@ impl<'db> WriteTxn<'db> {
         base: Arc<Root>,
         revision: Revision,
     ) -> Self {
-        let root = Root::clone(&base);
-        let (log, mark, hooks) = (ChangeLog::default(), OnceCell::new(), Vec::new());
-        Self { cell, guard, base, root, log, revision, mark, hooks }
+        let contents = base.contents().clone();
+        let writer = base.version().store().write();
+        Self {
+            cell,
+            writer,
+            guard: Some(guard),
+            base: Some(base),
+            contents,
+            log: ChangeLog::default(),
+            revision,
+            mark: OnceCell::new(),
+            hooks: Vec::new(),
+        }
     }
 
     /// The table whose rows are values of `T`, with the writes of this transaction.
@@ -79,7 +90,7 @@ impl<'db> WriteTxn<'db> {
     /// When `T` is not a table of the database.
     #[must_use]
     pub fn table<T: Table>(&self) -> TableReader<'_, T> {
-        table_of(&self.root)
+        table_of(&self.contents)
     }
 
     /// The table whose rows are values of `T`, for writing.
@@ -88,7 +99,7 @@ impl<'db> WriteTxn<'db> {
     ///
     /// When `T` is not a table of the database.
     pub fn table_mut<T: Table>(&mut self) -> TableMut<'_, 'db, T> {
-        let position = position_of::<T>(&self.root);
+        let position = position_of::<T>(&self.contents);
         TableMut::new(self, position)
     }
 
@@ -101,7 +112,7 @@ impl<'db> WriteTxn<'db> {
     /// # Panics
     ///
     /// When `T` is not a table of the database.
-    pub fn insert<T: Table>(&mut self, row: T) -> Result<StdArc<Row<T>>, Error> {
+    pub fn insert<T: Table>(&mut self, row: T) -> Result<SharedRow<T>, Error> {
         self.table_mut().insert(row)
     }
 
@@ -114,7 +125,7 @@ impl<'db> WriteTxn<'db> {
     /// # Panics
     ///
     /// When `T` is not a table of the database.
-    pub fn upsert<T: Table>(&mut self, row: T) -> Result<Option<StdArc<Row<T>>>, Error> {
+    pub fn upsert<T: Table>(&mut self, row: T) -> Result<Option<SharedRow<T>>, Error> {
         self.table_mut().upsert(row)
     }
 
@@ -144,19 +155,22 @@ impl<'db> WriteTxn<'db> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
-    pub fn snapshot(&self) -> Snapshot {
-        let mut root = self.root.clone();
-        root.revision = self.revision;
-        Snapshot::new(Arc::new(root))
+    pub fn snapshot(&mut self) -> Snapshot {
+        let version = self.writer.peek(&self.contents);
+        let mut contents = self.contents.clone();
+        contents.revision = self.revision;
+        Snapshot::new(Arc::new(Root::new(contents, version)))
     }
 
     /// Marks a point to which [`rollback_to`](WriteTxn::rollback_to) can go back, O(1).
     #[must_use]
-    pub fn savepoint(&self) -> Savepoint {
+    pub fn savepoint(&mut self) -> Savepoint {
         Savepoint {
             mark: StdArc::clone(self.mark.get_or_init(StdArc::default)),
-            root: self.root.clone(),
-            log: self.log.clone(),
+            state: self.writer.mark(&self.contents),
+            contents: self.contents.clone(),
+            statements: self.log.len(),
+            log: self.log.freeze(),
         }
     }
 
@@ -170,13 +184,17 @@ impl<'db> WriteTxn<'db> {
         let mark = self.mark.get();
         let same = mark.is_some_and(|mark| StdArc::ptr_eq(mark, &savepoint.mark));
         assert!(same, "the savepoint belongs to another transaction");
-        self.root = savepoint.root.clone();
-        self.log = savepoint.log.clone();
+        self.writer.return_to(savepoint.state, &self.contents);
+        self.contents = savepoint.contents.clone();
+        self.log.return_to(&savepoint.log);
     }
 
     /// Undoes every statement, O(1).
     pub fn rollback_all(&mut self) {
-        self.root = Root::clone(&self.base);
+        if let Some(base) = &self.base {
+            self.writer.restart(&self.contents);
+            self.contents = base.contents().clone();
+        }
         self.log = ChangeLog::default();
         self.hooks.clear();
     }
@@ -191,7 +209,7 @@ impl<'db> WriteTxn<'db> {
     /// number of statements. It equals the difference between the versions before and after.
     #[must_use]
     pub fn changes(&self) -> Vec<Change> {
-        self.log.net(&self.root)
+        self.log.net(&self.contents)
     }
 
     /// Calls `hook` after this transaction was published and the writer's lock released. It is not
@@ -204,28 +222,54 @@ impl<'db> WriteTxn<'db> {
     }
 
     /// Publishes all writes in one store and returns the new revision.
+    ///
+    /// # Panics
+    ///
+    /// When a statement panicked because an index function of the schema is not pure.
     pub fn commit(mut self) -> Revision {
-        self.root.revision = self.revision;
+        self.contents.revision = self.revision;
         let hooks = std::mem::take(&mut self.hooks);
         let changes = if hooks.is_empty() { Vec::new() } else { self.changes() };
-        let Self { cell, guard, base, root, log, revision, .. } = self;
-        cell.store(root);
-        drop(guard);
-        drop((log, base));
+        let revision = self.revision;
+        self.publish();
+        drop(self);
         let committed = Committed { revision, changes };
         hooks.into_iter().for_each(|hook| hook(&committed));
         revision
     }
 
+    /// Publishes the contents and ends the transaction. The rows that no version needs any more are
+    /// dropped last, because that runs the user's code.
+    fn publish(&mut self) {
+        let (version, discarded) = self.writer.publish(&self.contents);
+        self.cell.store(Root::new(self.contents.clone(), version));
+        self.base = None;
+        let reclaimed = self.writer.finish();
+        self.guard = None;
+        drop((discarded, reclaimed));
+    }
+
     /// The entry that was applied last in the version under this transaction.
     pub(crate) fn base_applied(&self) -> Applied {
-        self.base.applied
+        self.base.as_ref().map_or_else(Applied::default, |base| base.applied)
     }
 
     /// Publishes the writes of the log entry `at` together with its position.
     pub(crate) fn commit_entry(mut self, at: Applied) {
-        self.root.applied = at;
+        self.contents.applied = at;
         self.commit();
+    }
+}
+
+/// Rolls back what was not committed.
+impl Drop for WriteTxn<'_> {
+    fn drop(&mut self) {
+        if self.guard.is_some() {
+            let discarded = self.writer.abort(&self.contents);
+            self.base = None;
+            self.guard = None;
+            drop(discarded);
+        }
     }
 }
 

@@ -1,10 +1,14 @@
 //! The view of one version: it never changes, never blocks and outlives everything.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier};
 use std::thread;
 
-use fsmdb::{Builder, Change, Db, Error, Machine, Read, Row, Savepoint, Snapshot, Summary};
+use fsmdb::{
+    Builder, Change, Db, Error, Machine, Read, Row, Savepoint, SharedRow, Snapshot, Summary, Table,
+};
+use serde::{Deserialize, Serialize};
 use static_assertions::{assert_impl_all, assert_not_impl_any};
 
 use crate::tables::{Job, Node, commit, empty, file_of, ids, job, node, with_jobs};
@@ -12,6 +16,7 @@ use crate::tables::{Job, Node, commit, empty, file_of, ids, job, node, with_jobs
 assert_impl_all!(Snapshot: Send, Sync, Clone, Read);
 assert_impl_all!(Db: Send, Sync, Clone);
 assert_impl_all!(Row<Job>: Send, Sync);
+assert_impl_all!(SharedRow<Job>: Send, Sync, Clone);
 assert_impl_all!(Change: Send, Sync, Clone);
 assert_impl_all!(Savepoint: Send, Sync, Clone);
 assert_impl_all!(Builder: Send);
@@ -46,7 +51,7 @@ fn a_snapshot_never_changes_whatever_is_written_after_it() {
     commit(&db, |txn| assert!(txn.table_mut::<Job>().delete_all(..) > 0));
     let again: Vec<_> = snap.table::<Job>().iter().map(Row::share).collect();
     assert_eq!(again, image);
-    assert!(image.iter().zip(&again).all(|(one, other)| Arc::ptr_eq(one, other)));
+    assert!(image.iter().zip(&again).all(|(one, other)| SharedRow::ptr_eq(one, other)));
     let mut file = Vec::new();
     snap.save(&mut file).unwrap();
     assert_eq!(file, before);
@@ -63,8 +68,7 @@ fn a_snapshot_and_a_shared_row_outlive_the_database() {
     assert_eq!(ids(snap.clone().table::<Job>().iter()), [1, 2]);
     drop(snap);
     assert_eq!((row.id, row.created().0), (1, 1));
-    let row = Arc::into_inner(row).expect("nobody else holds it");
-    assert_eq!(row.into_value(), job(1));
+    assert_eq!(*row.value(), job(1));
 }
 
 #[test]
@@ -91,13 +95,84 @@ fn many_versions_held_for_long_stay_what_they_were() {
 /// mapdb, harper: an old snapshot pinned what was no longer reachable by anyone.
 #[test]
 fn rows_that_no_version_needs_are_freed() {
-    let db = with_jobs([job(1)]);
+    let db = Db::builder().table::<Tracked>().build().unwrap();
+    let put = |text: &str| commit(&db, |txn| drop(txn.upsert(tracked(1, text)).unwrap()));
+    put("first");
     let old = db.read();
-    let row = Arc::downgrade(&old.table::<Job>().get(&1).unwrap().share());
-    commit(&db, |txn| drop(txn.upsert(Job { priority: 1, ..job(1) }).unwrap()));
+    let row = Arc::downgrade(&old.table::<Tracked>().get(&1).unwrap().text);
+    put("second");
+    put("third");
     assert!(row.upgrade().is_some(), "the old version still has it");
     drop(old);
-    assert!(row.upgrade().is_none(), "nobody has it any more");
+    commit(&db, |_| ());
+    assert!(row.upgrade().is_none(), "nobody has it, and the writer came by");
+}
+
+/// A row whose end can be seen.
+#[derive(Clone, Debug, Serialize, Deserialize, Table)]
+#[table(name = "tracked")]
+struct Tracked {
+    #[key]
+    id: u64,
+    text: Arc<str>,
+}
+
+fn tracked(id: u64, text: &str) -> Tracked {
+    Tracked { id, text: text.into() }
+}
+
+#[test]
+fn a_rolled_back_transaction_frees_exactly_what_it_made() {
+    let db = Db::builder().table::<Tracked>().build().unwrap();
+    commit(&db, |txn| drop(txn.insert(tracked(1, "kept")).unwrap()));
+    let kept = Arc::downgrade(&db.read().table::<Tracked>().get(&1).unwrap().text);
+    let mut txn = db.write();
+    let made: Vec<_> = (0..100)
+        .map(|id| {
+            let row = txn.upsert(tracked(id, "made")).map(drop);
+            row.unwrap();
+            Arc::downgrade(&txn.table::<Tracked>().get(&id).unwrap().text)
+        })
+        .collect();
+    drop(txn);
+    assert!(made.iter().all(|row| row.upgrade().is_none()), "what it made is gone");
+    assert!(kept.upgrade().is_some(), "what it replaced is still there");
+    assert_eq!(&*db.read().table::<Tracked>().get(&1).unwrap().text, "kept");
+}
+
+#[test]
+fn a_panic_inside_a_transaction_frees_what_it_made() {
+    let db = Db::builder().table::<Tracked>().build().unwrap();
+    let mut row = None;
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        let mut txn = db.write();
+        txn.insert(tracked(1, "made")).unwrap();
+        row = Some(Arc::downgrade(&txn.table::<Tracked>().get(&1).unwrap().text));
+        resume_unwind(Box::new("planned"));
+    }));
+    assert!(outcome.is_err());
+    assert!(row.expect("it got so far").upgrade().is_none());
+    assert!(db.read().table::<Tracked>().is_empty());
+    commit(&db, |txn| drop(txn.insert(tracked(1, "next")).unwrap()));
+}
+
+#[test]
+fn a_shared_row_lives_as_long_as_its_last_handle() {
+    let db = Db::builder().table::<Tracked>().build().unwrap();
+    commit(&db, |txn| drop(txn.insert(tracked(1, "shared")).unwrap()));
+    let handle = db.read().table::<Tracked>().get(&1).unwrap().share();
+    let row = Arc::downgrade(&handle.text);
+    let other = thread::spawn({
+        let handle = handle.clone();
+        move || handle.text.len()
+    });
+    commit(&db, |txn| drop(txn.table_mut::<Tracked>().delete(&1)));
+    commit(&db, |_| ());
+    drop(db);
+    assert_eq!(other.join().unwrap(), 6);
+    assert_eq!(&*handle.text, "shared");
+    drop(handle);
+    assert!(row.upgrade().is_none());
 }
 
 #[test]

@@ -116,7 +116,7 @@ impl<const UNIQUE: bool> Table for Probe<UNIQUE> {
 }
 
 /// Everything that can be seen of a transaction.
-fn observe<const UNIQUE: bool>(txn: &WriteTxn<'_>) -> String {
+fn observe<const UNIQUE: bool>(txn: &mut WriteTxn<'_>) -> String {
     let table = txn.table::<Probe<UNIQUE>>();
     let rows: Vec<_> = table.iter().collect();
     let indexes: Vec<Vec<_>> = (0..KINDS)
@@ -133,13 +133,14 @@ fn observe<const UNIQUE: bool>(txn: &WriteTxn<'_>) -> String {
             format!("{change:?} {rows:?}")
         })
         .collect();
-    txn.snapshot().check().expect("every index equals its recomputation");
-    format!(
+    let seen = format!(
         "{rows:?} {indexes:?} {changes:?} {} {:?} {}",
         txn.is_changed(),
         table.modified(),
         txn.revision()
-    )
+    );
+    txn.snapshot().check().expect("every index equals its recomputation");
+    seen
 }
 
 /// A database with two rows, and a transaction over it that has replaced one and added another.
@@ -169,13 +170,13 @@ fn assert_no_trace<const UNIQUE: bool>(what: &str, fail: impl Fn(&mut WriteTxn<'
     let db = database::<UNIQUE>();
     let mut txn = begin::<UNIQUE>(&db);
     let savepoint = txn.savepoint();
-    let before = observe::<UNIQUE>(&txn);
+    let before = observe::<UNIQUE>(&mut txn);
     fail(&mut txn);
-    assert_eq!(observe::<UNIQUE>(&txn), before, "{what}");
+    assert_eq!(observe::<UNIQUE>(&mut txn), before, "{what}");
     txn.insert(Probe::<UNIQUE>::new("d")).unwrap();
     fail(&mut txn);
     txn.rollback_to(&savepoint);
-    assert_eq!(observe::<UNIQUE>(&txn), before, "{what}, after the savepoint");
+    assert_eq!(observe::<UNIQUE>(&mut txn), before, "{what}, after the savepoint");
     fail(&mut txn);
     txn.commit();
     let untouched = database::<UNIQUE>();
@@ -183,9 +184,9 @@ fn assert_no_trace<const UNIQUE: bool>(what: &str, fail: impl Fn(&mut WriteTxn<'
     assert_eq!(file_of::<UNIQUE>(&db), file_of::<UNIQUE>(&untouched), "{what}, committed");
     db.check().unwrap();
     let mut txn = db.write();
-    let before = observe::<UNIQUE>(&txn);
+    let before = observe::<UNIQUE>(&mut txn);
     fail(&mut txn);
-    assert_eq!(observe::<UNIQUE>(&txn), before, "{what}, as the first statement");
+    assert_eq!(observe::<UNIQUE>(&mut txn), before, "{what}, as the first statement");
 }
 
 /// The statements that can put a row at a key that is free and at one that is not.

@@ -74,7 +74,7 @@ impl StateMachineTest for System {
         let committed = system.db.read();
         compare_state(&committed, &model.committed, &step.1);
         committed.check().expect("every index equals its recomputation");
-        if let (Some(txn), Some(open)) = (&system.txn, &model.open) {
+        if let (Some(txn), Some(open)) = (&mut system.txn, &model.open) {
             compare_state(txn, &open.now, &step.1);
             compare_changes(&txn.changes(), &open.base, &open.now);
             assert_eq!(txn.is_changed(), open.statements > 0);
@@ -112,7 +112,7 @@ impl System {
                     txn.rollback_all();
                 }
             }
-            Savepoint => self.savepoints.extend(self.txn.as_ref().map(WriteTxn::savepoint)),
+            Savepoint => self.savepoints.extend(self.txn.as_mut().map(WriteTxn::savepoint)),
             RollbackTo(which) => {
                 if let Some(txn) = &mut self.txn
                     && !self.savepoints.is_empty()
@@ -121,7 +121,7 @@ impl System {
                 }
             }
             Write(statement) => self.write(statement, &model.outcome),
-            Hold => self.held.push(match &self.txn {
+            Hold => self.held.push(match &mut self.txn {
                 Some(txn) => txn.snapshot(),
                 None => self.db.read(),
             }),

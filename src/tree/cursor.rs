@@ -1,0 +1,313 @@
+//! Walks the entries of a tree in order, leaf by leaf, from both ends.
+
+use std::fmt;
+use std::iter::FusedIterator;
+use std::ops::Bound;
+
+use super::TreeRef;
+use super::node::NodePtr;
+use super::path::{Path, Step};
+use super::row::{RowPtr, RowRef};
+use super::scratch::common_prefix;
+
+/// The rows of a range: double-ended and fused. It allocates nothing.
+///
+/// # Invariants
+///
+/// 1. `front` are the rows that are left in the leaf at the front, `back` those in the leaf at the
+///    back; when both are the same leaf, all of them are in `front`.
+/// 2. Between the two leaves every entry is in the range.
+#[derive(Clone)]
+pub(crate) struct Entries<'v> {
+    front: &'v [RowPtr],
+    back: &'v [RowPtr],
+    front_path: Path,
+    back_path: Path,
+    is_one_leaf: bool,
+}
+
+impl<'v> Entries<'v> {
+    pub(super) fn empty() -> Self {
+        let (front_path, back_path) = (Path::empty(), Path::empty());
+        Self { front: &[], back: &[], front_path, back_path, is_one_leaf: true }
+    }
+
+    /// The entries between two positions, the second exclusive.
+    pub(super) fn between(front_path: Path, back_path: Path) -> Self {
+        let (first, last) = (front_path.leaf(), back_path.leaf());
+        let is_one_leaf = first.node == last.node;
+        let (front, back) = if is_one_leaf {
+            (&first.node.rows()[first.index..last.index], &[][..])
+        } else {
+            (&first.node.rows()[first.index..], &last.node.rows()[..last.index])
+        };
+        Self { front, back, front_path, back_path, is_one_leaf }
+    }
+
+    /// The rows that are left in the leaf at the front, after going on to the next if there are
+    /// none; empty at the end of the range.
+    #[inline]
+    pub(crate) fn leaf(&mut self) -> &'v [RowPtr] {
+        while self.front.is_empty() && !self.is_one_leaf {
+            self.go_on();
+        }
+        self.front
+    }
+
+    /// As [`leaf`](Entries::leaf), taking them.
+    #[inline]
+    pub(crate) fn next_leaf(&mut self) -> &'v [RowPtr] {
+        let rows = self.leaf();
+        self.front = &[];
+        rows
+    }
+
+    #[cold]
+    fn go_on(&mut self) {
+        self.front_path.next_leaf();
+        let node = self.front_path.leaf().node;
+        if node == self.back_path.leaf().node {
+            (self.front, self.back) = (self.back, &[]);
+            self.is_one_leaf = true;
+        } else {
+            self.front = node.rows();
+            self.front_path.prefetch_next();
+        }
+    }
+
+    #[cold]
+    fn go_back(&mut self) {
+        self.back_path.previous_leaf();
+        let node = self.back_path.leaf().node;
+        if node == self.front_path.leaf().node {
+            self.is_one_leaf = true;
+        } else {
+            self.back = node.rows();
+        }
+    }
+
+    /// The next row at the front.
+    #[inline(always)]
+    pub(super) fn step(&mut self) -> Option<RowPtr> {
+        loop {
+            if let Some((row, rest)) = self.front.split_first() {
+                self.front = rest;
+                return Some(*row);
+            }
+            if self.is_one_leaf {
+                return None;
+            }
+            self.go_on();
+        }
+    }
+
+    /// The next row at the back.
+    #[inline(always)]
+    pub(super) fn step_back(&mut self) -> Option<RowPtr> {
+        loop {
+            let rows = if self.is_one_leaf { &mut self.front } else { &mut self.back };
+            if let Some((row, rest)) = rows.split_last() {
+                *rows = rest;
+                return Some(*row);
+            }
+            if self.is_one_leaf {
+                return None;
+            }
+            self.go_back();
+        }
+    }
+}
+
+impl<'v> Iterator for Entries<'v> {
+    type Item = RowRef<'v>;
+
+    #[inline]
+    fn next(&mut self) -> Option<RowRef<'v>> {
+        self.step().map(RowPtr::borrow)
+    }
+}
+
+impl DoubleEndedIterator for Entries<'_> {
+    #[inline]
+    fn next_back(&mut self) -> Option<Self::Item> {
+        self.step_back().map(RowPtr::borrow)
+    }
+}
+
+impl FusedIterator for Entries<'_> {}
+
+impl fmt::Debug for Entries<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entries").finish_non_exhaustive()
+    }
+}
+
+/// The entries of a whole tree with their keys, for those who read everything: it keeps a buffer
+/// for the key, so each key must be used before the next is asked for.
+pub(crate) struct Keyed<'v> {
+    path: Option<Path>,
+    key: Vec<u8>,
+    marker: std::marker::PhantomData<&'v ()>,
+}
+
+impl<'v> Keyed<'v> {
+    pub(super) fn new(path: Option<Path>) -> Self {
+        Self { path, key: Vec::new(), marker: std::marker::PhantomData }
+    }
+
+    /// The next entry: key and row.
+    pub(crate) fn next(&mut self) -> Option<(&[u8], RowRef<'v>)> {
+        let path = self.path.as_mut()?;
+        if path.leaf().index == path.leaf().node.len() && !path.next_leaf() {
+            self.path = None;
+            return None;
+        }
+        let Step { node, index } = path.leaf();
+        path.advance();
+        write_key(node, index, &mut self.key);
+        Some((&self.key, node.rows()[index].borrow()))
+    }
+}
+
+/// Writes the whole key of an entry of a leaf.
+pub(super) fn write_key(leaf: NodePtr, index: usize, out: &mut Vec<u8>) {
+    out.clear();
+    out.extend_from_slice(leaf.prefix());
+    leaf.push_suffix(index, |piece| out.extend_from_slice(piece));
+}
+
+impl<'v> TreeRef<'v> {
+    /// The entries between two bounds, in order and from both ends; crossed bounds give none.
+    #[inline]
+    pub(crate) fn range(self, low: Bound<&[u8]>, high: Bound<&[u8]>) -> Entries<'v> {
+        if is_crossed(low, high) {
+            return Entries::empty();
+        }
+        let Some(front) = self.position(low, true) else { return Entries::empty() };
+        let Some(back) = self.position(high, false) else { return Entries::empty() };
+        Entries::between(front, back)
+    }
+
+    /// All entries in order.
+    pub(crate) fn iter(self) -> Entries<'v> {
+        self.range(Bound::Unbounded, Bound::Unbounded)
+    }
+
+    /// All entries in order, with their keys.
+    pub(crate) fn keyed(self) -> Keyed<'v> {
+        Keyed::new(self.position(Bound::Unbounded, true))
+    }
+
+    /// The place of a bound: before the first entry inside for a lower one, behind the last for an
+    /// upper one. `None` in an empty tree.
+    fn position(self, bound: Bound<&[u8]>, is_lower: bool) -> Option<Path> {
+        let mut node = self.root()?;
+        let (key, or_equal) = match bound {
+            Bound::Unbounded => return Some(Path::edge(node, is_lower)),
+            Bound::Included(key) => (key, !is_lower),
+            Bound::Excluded(key) => (key, is_lower),
+        };
+        let mut path = Path::empty();
+        while !node.is_leaf() {
+            let index = node.route(key);
+            path.push(node, index);
+            node = node.child(index);
+        }
+        path.push(node, node.bound(key, or_equal));
+        Some(path)
+    }
+
+    /// The number of entries before a bound, O(log n).
+    pub(crate) fn rank(self, bound: Bound<&[u8]>, is_lower: bool) -> usize {
+        let Some(path) = self.position(bound, is_lower) else { return 0 };
+        let before =
+            path.inner_steps().map(|step| step.node.counts()[..step.index].iter().sum::<u64>());
+        before.sum::<u64>() as usize + path.leaf().index
+    }
+
+    /// The number of entries between two bounds, O(log n).
+    pub(crate) fn count(self, low: Bound<&[u8]>, high: Bound<&[u8]>) -> usize {
+        if is_crossed(low, high) {
+            return 0;
+        }
+        self.rank(high, false) - self.rank(low, true)
+    }
+
+    /// The entry that has `index` entries before it, O(log n).
+    pub(crate) fn nth(self, index: usize) -> Option<RowRef<'v>> {
+        let mut node = self.root().filter(|_| index < self.len())?;
+        let mut left = index as u64;
+        while !node.is_leaf() {
+            let mut child = 0;
+            for count in node.counts() {
+                if left < *count {
+                    break;
+                }
+                left -= count;
+                child += 1;
+            }
+            node = node.child(child);
+        }
+        Some(node.rows()[left as usize].borrow())
+    }
+
+    /// The entry with the greatest key that is not above `key`, O(log n).
+    pub(crate) fn floor(self, key: &[u8]) -> Option<Floor<'v>> {
+        let mut path = self.position(Bound::Included(key), false)?;
+        if path.leaf().index == 0 && !path.previous_leaf() {
+            return None;
+        }
+        let Step { node, index } = path.leaf();
+        let (mut len, mut common, mut is_common) = (0, 0, true);
+        let mut meet = |piece: &[u8]| {
+            if is_common {
+                let more = common_prefix(piece, &key[common.min(key.len())..]);
+                common += more;
+                is_common = more == piece.len();
+            }
+            len += piece.len();
+        };
+        meet(node.prefix());
+        node.push_suffix(index - 1, meet);
+        Some(Floor { row: node.rows()[index - 1].borrow(), len, common })
+    }
+
+    /// The entry with the longest key that is a prefix of `key`, or `key` itself.
+    ///
+    /// The greatest entry not above a key is either a prefix of it or shares some bytes with it,
+    /// and then no prefix longer than those bytes is in the tree. So each try shortens the key;
+    /// O(log n) for each.
+    #[cfg(test)]
+    pub(crate) fn longest_prefix(self, key: &[u8]) -> Option<RowRef<'v>> {
+        let mut wanted = key;
+        loop {
+            let floor = self.floor(wanted)?;
+            if floor.common == floor.len {
+                return Some(floor.row);
+            }
+            wanted = &wanted[..floor.common];
+        }
+    }
+}
+
+/// What [`TreeRef::floor`] found.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Floor<'v> {
+    pub(crate) row: RowRef<'v>,
+    /// Length of its key.
+    pub(crate) len: usize,
+    /// Bytes in which its key begins like the one that was asked for.
+    pub(crate) common: usize,
+}
+
+/// Whether no key can lie between the bounds.
+fn is_crossed(low: Bound<&[u8]>, high: Bound<&[u8]>) -> bool {
+    match (low, high) {
+        (Bound::Unbounded, _) | (_, Bound::Unbounded) => false,
+        (Bound::Included(low), Bound::Included(high)) => low > high,
+        (
+            Bound::Included(low) | Bound::Excluded(low),
+            Bound::Included(high) | Bound::Excluded(high),
+        ) => low >= high,
+    }
+}

@@ -1,0 +1,458 @@
+//! The store of a database: one arena for all its trees, its versions, its writer.
+//!
+//! A write transaction takes the [`Writer`] out of the store, works on a clone of the newest
+//! contents, and publishes them with a [`Version`] or aborts. Savepoints freeze the state of the
+//! transaction: the stamp goes up, so what was made before is copied before it is changed again,
+//! and the frozen contents stay whole until the transaction ends, in whatever order it goes back
+//! and forth between them.
+//!
+//! # Invariants
+//!
+//! 1. At most one writer is out of the store.
+//! 2. Stamps only go up; each segment of a transaction between two savepoints has its own.
+//! 3. At the end of a transaction everything that it made is in the contents that it published, on
+//!    the lists (`reclaim.rs`), or freed.
+//! 4. The store outlives its versions: each holds it. With the last of them everything is freed.
+
+use std::fmt;
+
+use super::edit::{Editor, Item, Retired};
+use super::node::NodePtr;
+use super::reclaim::{Doomed, Ledger, free};
+use super::row::{NewRow, RowPtr};
+use super::table::TableTrees;
+use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering};
+
+/// What a version consists of, as far as the engine must know it: the trees of its tables.
+pub(crate) trait Contents: Clone + Send {
+    /// What statements want to keep from one to the next: buffers.
+    type Scratch: Default + Send;
+
+    /// Calls `visit` with the trees of each table.
+    fn for_each_table(&self, visit: &mut dyn FnMut(&TableTrees));
+}
+
+/// What statements work in: a write transaction or a fork.
+pub(crate) trait Workspace {
+    /// The means to change trees.
+    fn editor(&mut self) -> &mut Editor;
+    /// Makes `row` one of the database, with so many entries in indexes.
+    fn settle(&mut self, row: NewRow, entries: usize) -> RowPtr;
+    /// Says that the contents are not whole, so that they cannot be published.
+    fn poison(&mut self);
+}
+
+/// The memory behind the versions of one database. A clone is another handle on it.
+pub(crate) struct Store<C: Contents> {
+    shared: Arc<Shared<C>>,
+}
+
+struct Shared<C: Contents> {
+    /// Versions that have died, ever.
+    deaths: AtomicU64,
+    /// The engine, while no writer has it.
+    engine: Mutex<Option<Box<Engine<C>>>>,
+}
+
+struct Engine<C: Contents> {
+    editor: Editor,
+    ledger: Ledger,
+    /// The contents of the newest version.
+    current: C,
+    /// Rows that the running transaction made, also those it has replaced since.
+    made: Vec<RowPtr>,
+    scratch: Box<C::Scratch>,
+}
+
+/// A version of the contents: alive until this is dropped.
+pub(crate) struct Version<C: Contents> {
+    store: Store<C>,
+    stamp: u64,
+    is_dead: Arc<AtomicBool>,
+}
+
+/// The right and the means to make the next version.
+pub(crate) struct Writer<C: Contents> {
+    store: Store<C>,
+    /// `None` once it was given back.
+    engine: Option<Box<Engine<C>>>,
+    /// The segments that savepoints and roll-backs ended, in ascending order of their stamps.
+    segments: Vec<Segment<C>>,
+    /// The segment that the running one goes on from; `None` is the version below.
+    parent: Option<usize>,
+    is_poisoned: bool,
+    /// Items that the transaction unlinked, once it is published.
+    retired: usize,
+}
+
+/// A branch off a version that is never published: its own nodes and rows, over those of its
+/// origin, which it never changes. Taking one copies nothing, and dropping one gives its chunks back whole.
+#[cfg_attr(not(test), allow(dead_code, reason = "the public fork comes later"))]
+pub(crate) struct Branch {
+    editor: Editor,
+    made: Vec<RowPtr>,
+}
+
+/// A stretch of a transaction.
+struct Segment<C> {
+    stamp: u64,
+    parent: Option<usize>,
+    retired: Vec<Retired>,
+    made: Vec<RowPtr>,
+    /// The contents at its end.
+    contents: C,
+}
+
+/// A frozen state of a transaction.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mark {
+    segment: Option<usize>,
+}
+
+impl<C: Contents> Clone for Store<C> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<C: Contents> Store<C> {
+    /// A store whose first version has the contents `first`, with empty trees.
+    pub(crate) fn new(first: C) -> Self {
+        let engine = Engine {
+            editor: Editor::new(1, false),
+            ledger: Ledger::default(),
+            current: first,
+            made: Vec::new(),
+            scratch: Box::default(),
+        };
+        let engine = Mutex::new(Some(Box::new(engine)));
+        Self { shared: Arc::new(Shared { deaths: AtomicU64::new(0), engine }) }
+    }
+
+    /// Takes the writer out.
+    ///
+    /// # Panics
+    ///
+    /// When another writer is out: callers hold the writer's lock of the database.
+    pub(crate) fn write(&self) -> Writer<C> {
+        let engine = self.slot().take().expect("one writer at a time (invariant 1)");
+        Writer {
+            store: self.clone(),
+            engine: Some(engine),
+            segments: Vec::new(),
+            parent: None,
+            is_poisoned: false,
+            retired: 0,
+        }
+    }
+
+    fn slot(&self) -> crate::sync::MutexGuard<'_, Option<Box<Engine<C>>>> {
+        self.shared.engine.lock().expect("no code panics under this mutex")
+    }
+}
+
+impl<C: Contents> Version<C> {
+    /// The store that the version stands in.
+    pub(crate) fn store(&self) -> &Store<C> {
+        &self.store
+    }
+}
+
+#[cfg_attr(not(test), allow(dead_code, reason = "the public fork comes later"))]
+impl Branch {
+    /// A branch off `origin`, which the caller keeps for as long as the branch.
+    pub(crate) fn new<C: Contents>(origin: &Version<C>) -> Self {
+        // No node that the branch can see, and did not make, has this stamp or a later one.
+        Self { editor: Editor::new(origin.stamp + 1, true), made: Vec::new() }
+    }
+}
+
+impl Workspace for Branch {
+    fn editor(&mut self) -> &mut Editor {
+        &mut self.editor
+    }
+
+    fn settle(&mut self, row: NewRow, entries: usize) -> RowPtr {
+        let row = row.settle(self.editor.stamp, entries);
+        self.made.push(row);
+        row
+    }
+
+    fn poison(&mut self) {}
+}
+
+impl Drop for Branch {
+    fn drop(&mut self) {
+        let mut doomed = Doomed::default();
+        self.made.drain(..).for_each(|row| doomed.push(row));
+    }
+}
+
+impl<C: Contents> Drop for Version<C> {
+    fn drop(&mut self) {
+        // Release: what was read of the version happened before.
+        self.is_dead.store(true, Ordering::Release);
+        self.store.shared.deaths.fetch_add(1, Ordering::Release);
+    }
+}
+
+impl<C: Contents> Writer<C> {
+    fn engine(&mut self) -> &mut Engine<C> {
+        self.engine.as_mut().expect("the engine is here until the writer ends")
+    }
+
+    /// The buffers of statements, to be used for one and then handed back.
+    pub(crate) fn scratch(&mut self) -> &mut Box<C::Scratch> {
+        &mut self.engine().scratch
+    }
+
+    /// Freezes the state of the transaction, which is `contents`.
+    pub(crate) fn mark(&mut self, contents: &C) -> Mark {
+        self.end_segment(contents);
+        Mark { segment: self.parent }
+    }
+
+    /// Goes back, or forth, to a frozen state; the state left behind is `contents`. The caller goes
+    /// on with the contents that it marked.
+    pub(crate) fn return_to(&mut self, mark: Mark, contents: &C) {
+        self.end_segment(contents);
+        self.parent = mark.segment;
+    }
+
+    /// As [`return_to`](Writer::return_to), to the beginning of the transaction.
+    pub(crate) fn restart(&mut self, contents: &C) {
+        self.end_segment(contents);
+        self.parent = None;
+        self.is_poisoned = false;
+    }
+
+    fn end_segment(&mut self, contents: &C) {
+        let parent = self.parent;
+        let engine = self.engine();
+        let stamp = engine.editor.stamp;
+        engine.editor.stamp += 1;
+        let retired = std::mem::take(&mut engine.editor.retired);
+        let made = std::mem::take(&mut engine.made);
+        let contents = contents.clone();
+        self.segments.push(Segment { stamp, parent, retired, made, contents });
+        self.parent = Some(self.segments.len() - 1);
+    }
+
+    /// A version of the transaction as it is now, which is `contents`: it can be read, and outlive
+    /// the transaction, but is not the newest of the database.
+    pub(crate) fn peek(&mut self, contents: &C) -> Version<C> {
+        self.end_segment(contents);
+        let stamp = self.segments[self.segments.len() - 1].stamp;
+        self.enter(stamp)
+    }
+
+    fn enter(&mut self, stamp: u64) -> Version<C> {
+        let is_dead = Arc::new(AtomicBool::new(false));
+        self.engine().ledger.enter(stamp, Arc::clone(&is_dead));
+        Version { store: self.store.clone(), stamp, is_dead }
+    }
+
+    /// Makes `contents` the newest version. The caller publishes it, drops the version that it
+    /// worked on, and then calls [`finish`](Writer::finish).
+    ///
+    /// # Panics
+    ///
+    /// When a statement found the indexes at odds with the schema.
+    pub(crate) fn publish(&mut self, contents: &C) -> (Version<C>, Doomed) {
+        assert!(!self.is_poisoned, "the transaction can only roll back");
+        let mut doomed = Doomed::default();
+        if !self.segments.is_empty() {
+            self.settle_segments(&mut doomed);
+        }
+        let engine = self.engine();
+        let retired = engine.editor.retired.len();
+        engine.ledger.retire(&mut engine.editor.retired);
+        engine.made.clear();
+        engine.current.clone_from(contents);
+        let stamp = engine.editor.stamp;
+        engine.editor.stamp += 1;
+        self.retired = retired;
+        (self.enter(stamp), doomed)
+    }
+
+    /// Puts what the segments on the way to the end unlinked before what the last one did, and
+    /// discards the others.
+    fn settle_segments(&mut self, doomed: &mut Doomed) {
+        let mut segments: Vec<_> =
+            std::mem::take(&mut self.segments).into_iter().map(Some).collect();
+        let mut next = self.parent.take();
+        let engine = self.engine();
+        while let Some(at) = next {
+            let mut segment = segments[at].take().expect("segments form a tree");
+            engine.editor.retired.append(&mut segment.retired);
+            next = segment.parent;
+        }
+        engine.discard(segments.into_iter().flatten().rev(), doomed);
+    }
+
+    /// Ends the transaction without a new version; its state was `contents`.
+    pub(crate) fn abort(&mut self, contents: &C) -> Doomed {
+        self.end_segment(contents);
+        let segments = std::mem::take(&mut self.segments);
+        let mut doomed = Doomed::default();
+        self.engine().discard(segments.into_iter().rev(), &mut doomed);
+        self.clean_up(&mut doomed);
+        doomed
+    }
+
+    /// Ends the transaction after its version was published: buries the versions that have died,
+    /// frees some of what they kept, and gives the engine back. The rows are freed when the caller
+    /// drops what this returns, best without any lock.
+    pub(crate) fn finish(&mut self) -> Doomed {
+        let mut doomed = Doomed::default();
+        self.clean_up(&mut doomed);
+        doomed
+    }
+
+    fn clean_up(&mut self, doomed: &mut Doomed) {
+        let told = self.store.shared.deaths.load(Ordering::Acquire);
+        let budget = Ledger::budget(self.retired);
+        let engine = self.engine();
+        engine.ledger.bury(told);
+        engine.ledger.reclaim(&mut engine.editor.arena, budget, doomed);
+        self.give_back();
+    }
+
+    fn give_back(&mut self) {
+        if let Some(engine) = self.engine.take() {
+            *self.store.slot() = Some(engine);
+        }
+    }
+}
+
+/// What tests ask.
+#[cfg(test)]
+impl<C: Contents> Writer<C> {
+    /// Items of dead versions that wait for their turn to be freed.
+    pub(super) fn backlog(&self) -> usize {
+        self.engine.as_ref().map_or(0, |engine| engine.ledger.backlog())
+    }
+
+    /// Everything on the lists.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = Item> {
+        let ledger = self.engine.iter().map(|engine| &engine.ledger);
+        ledger.flat_map(Ledger::waiting).map(|retired| retired.item)
+    }
+
+    pub(super) fn held_bytes(&self) -> usize {
+        self.engine.as_ref().map_or(0, |engine| engine.editor.arena.held_bytes())
+    }
+
+    pub(super) fn live_nodes(&self) -> usize {
+        self.engine.as_ref().map_or(0, |engine| engine.editor.arena.live())
+    }
+}
+
+impl<C: Contents> Workspace for Writer<C> {
+    fn editor(&mut self) -> &mut Editor {
+        &mut self.engine().editor
+    }
+
+    fn settle(&mut self, row: NewRow, entries: usize) -> RowPtr {
+        let engine = self.engine();
+        let row = row.settle(engine.editor.stamp, entries);
+        engine.made.push(row);
+        row
+    }
+
+    fn poison(&mut self) {
+        self.is_poisoned = true;
+    }
+}
+
+impl<C: Contents> Drop for Writer<C> {
+    /// Gives the engine back. What an unfinished bulk load has made is freed with it.
+    fn drop(&mut self) {
+        self.give_back();
+    }
+}
+
+impl<C: Contents> Engine<C> {
+    /// Frees what segments made that nobody goes on from, the newest first: a node leads only to
+    /// older ones, so those it leads to are still there when it is looked at.
+    ///
+    /// What versions peeked at in this transaction may see is freed after them: as if it had been
+    /// born just after the version below, and unlinked now.
+    fn discard(&mut self, segments: impl Iterator<Item = Segment<C>>, doomed: &mut Doomed) {
+        let mut made = Vec::new();
+        let mut first = u64::MAX;
+        for segment in segments {
+            first = first.min(segment.stamp);
+            made.extend(segment.made.into_iter().map(Item::Row));
+            segment.contents.for_each_table(&mut |table| {
+                for root in table.trees().iter().filter_map(|tree| tree.root) {
+                    collect(root, segment.stamp, &mut made);
+                }
+            });
+        }
+        let is_peeked = self.ledger.newest().is_some_and(|newest| newest >= first);
+        if is_peeked {
+            let mut items = made.into_iter().map(|item| Retired { item, birth: first }).collect();
+            self.ledger.retire(&mut items);
+            return;
+        }
+        for item in made {
+            free(item, &mut self.editor.arena, doomed);
+        }
+    }
+}
+
+/// Collects the nodes below `node`, itself included, that were born at `stamp`.
+fn collect(node: NodePtr, stamp: u64, out: &mut Vec<Item>) {
+    if node.birth() < stamp {
+        return;
+    }
+    if !node.is_leaf() {
+        (0..node.len()).for_each(|index| collect(node.child(index), stamp, out));
+    }
+    if node.birth() == stamp {
+        out.push(Item::Node(node));
+    }
+}
+
+impl<C: Contents> Drop for Engine<C> {
+    /// Frees all rows: those of the newest version and those on the lists. The nodes go with the
+    /// arena.
+    fn drop(&mut self) {
+        let mut doomed = Doomed::default();
+        self.made.drain(..).for_each(|row| doomed.push(row));
+        for retired in self.ledger.drain() {
+            if let Item::Row(row) = retired.item {
+                doomed.push(row);
+            }
+        }
+        self.current.for_each_table(&mut |table| {
+            let mut rows = table.rows().iter();
+            loop {
+                let leaf = rows.next_leaf();
+                if leaf.is_empty() {
+                    break;
+                }
+                leaf.iter().for_each(|row| doomed.push(*row));
+            }
+        });
+    }
+}
+
+impl<C: Contents> fmt::Debug for Store<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").finish_non_exhaustive()
+    }
+}
+
+impl<C: Contents> fmt::Debug for Version<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Version").finish_non_exhaustive()
+    }
+}
+
+impl<C: Contents> fmt::Debug for Writer<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Writer").field("segments", &self.segments.len()).finish_non_exhaustive()
+    }
+}

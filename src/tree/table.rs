@@ -1,0 +1,304 @@
+//! The trees of one table: the primary one, which owns the rows, and one for each index.
+//!
+//! They are changed together, because that is what keeps memory safe: an index holds pointers to
+//! rows that the primary tree owns, so a row may leave the primary tree only when it leaves every
+//! index. Which entries it has there is said by the user's functions; they may lie. So a row knows
+//! how many entries it was given, and each entry that is taken out must be found and lead to this
+//! row. A statement for which that does not hold panics, and its transaction can only roll back.
+//!
+//! # Invariants
+//!
+//! 1. Every entry of an index leads to a row that the primary tree has.
+//! 2. All rows are of the kind of the table.
+
+use std::cmp::Ordering;
+
+use super::bulk::Bulk;
+use super::path::Path;
+use super::row::{NewRow, RowKind, RowPtr, RowRef};
+use super::store::Workspace;
+use super::typed::TypedTree;
+use super::{Tree, TreeRef};
+
+/// The trees of one table in one version. A clone costs one small allocation.
+#[derive(Clone, Debug)]
+pub(crate) struct TableTrees {
+    /// The primary tree, then those of the indexes.
+    trees: Box<[Tree]>,
+}
+
+/// Where a primary key is, or would be.
+#[derive(Debug)]
+pub(crate) struct Place {
+    path: Path,
+    is_found: bool,
+}
+
+/// What happens to one entry of an index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Action {
+    /// It led to the row before and leads to the new one.
+    Keep,
+    /// It is new.
+    Put,
+    /// It goes.
+    Remove,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Change {
+    index: usize,
+    action: Action,
+    start: usize,
+    end: usize,
+}
+
+/// What a statement does in the indexes, planned before it does any of it. Kept from one statement
+/// to the next for its buffers.
+#[derive(Debug, Default)]
+pub(crate) struct IndexChanges {
+    bytes: Vec<u8>,
+    changes: Vec<Change>,
+    /// Entries that the row before has, and the row after.
+    before: usize,
+    after: usize,
+}
+
+impl IndexChanges {
+    pub(crate) fn clear(&mut self) {
+        self.bytes.clear();
+        self.changes.clear();
+        (self.before, self.after) = (0, 0);
+    }
+
+    /// Plans the change from the entries `before` of an index to the entries `after`, both in
+    /// strictly ascending order.
+    pub(crate) fn plan<'a>(
+        &mut self,
+        index: usize,
+        before: impl Iterator<Item = &'a [u8]>,
+        after: impl Iterator<Item = &'a [u8]>,
+    ) {
+        let (mut before, mut after) = (before.peekable(), after.peekable());
+        loop {
+            let order = match (before.peek(), after.peek()) {
+                (None, None) => return,
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (Some(before), Some(after)) => before.cmp(after),
+            };
+            let action = match order {
+                Ordering::Less => Action::Remove,
+                Ordering::Equal => Action::Keep,
+                Ordering::Greater => Action::Put,
+            };
+            let old = (action != Action::Put).then(|| before.next()).flatten();
+            let new = (action != Action::Remove).then(|| after.next()).flatten();
+            self.before += usize::from(old.is_some());
+            self.after += usize::from(new.is_some());
+            let start = self.bytes.len();
+            self.bytes.extend_from_slice(old.or(new).unwrap_or_default());
+            let end = self.bytes.len();
+            self.changes.push(Change { index, action, start, end });
+        }
+    }
+}
+
+impl TableTrees {
+    /// The empty trees of a table with `indexes` indexes.
+    pub(crate) fn new(kind: &'static RowKind, indexes: usize) -> Self {
+        Self { trees: (0..=indexes).map(|_| Tree::new(kind)).collect() }
+    }
+
+    /// The rows by primary key.
+    #[inline]
+    pub(crate) fn rows(&self) -> TreeRef<'_> {
+        self.trees[0].view()
+    }
+
+    /// The rows by primary key, of their type.
+    #[inline]
+    pub(crate) fn typed_rows<T: 'static>(&self) -> TypedTree<'_, T> {
+        TypedTree::new(self.rows())
+    }
+
+    /// The entries of the index at `position`.
+    #[inline]
+    pub(crate) fn index(&self, position: usize) -> TreeRef<'_> {
+        self.trees[1 + position].view()
+    }
+
+    /// The entries of the index at `position`, of their type.
+    #[inline]
+    pub(crate) fn typed_index<T: 'static>(&self, position: usize) -> TypedTree<'_, T> {
+        TypedTree::new(self.index(position))
+    }
+
+    /// All trees; the primary one first.
+    pub(super) fn trees(&self) -> &[Tree] {
+        &self.trees
+    }
+
+    /// Puts a tree of rows in place of the primary one.
+    #[cfg(test)]
+    pub(super) fn set_rows(&mut self, tree: Tree) {
+        self.trees[0] = tree;
+    }
+
+    /// Finds a primary key, for [`put`](TableTrees::put) and [`delete`](TableTrees::delete).
+    pub(crate) fn place(&self, key: &[u8]) -> Place {
+        let (path, is_found) = Path::find(self.trees[0].root, key);
+        Place { path, is_found }
+    }
+
+    /// The row at a place.
+    pub(crate) fn row_at(&self, place: &Place) -> Option<RowRef<'_>> {
+        place.is_found.then(|| place.row().borrow())
+    }
+
+    /// Puts `row` at `key`, where `place` is, and moves its entries as planned.
+    ///
+    /// # Panics
+    ///
+    /// When the plan does not fit the indexes, because an index function of the schema gave
+    /// other entries for the same row before. The transaction can only roll back then.
+    pub(crate) fn put<W: Workspace>(
+        &mut self,
+        writer: &mut W,
+        mut place: Place,
+        key: &[u8],
+        row: NewRow,
+        plan: &IndexChanges,
+    ) {
+        assert!(*row.kind() == *self.trees[0].kind, "invariant 2");
+        let before = place.is_found.then(|| place.row());
+        check_count(before, plan);
+        let row = writer.settle(row, plan.after);
+        self.apply(writer, before, Some(row), plan);
+        let tree = &mut self.trees[0];
+        match before {
+            Some(before) => {
+                writer.editor().replace(tree, &mut place.path, row);
+                writer.editor().retire_row(before);
+            }
+            None => writer.editor().insert(tree, &mut place.path, key, row),
+        }
+    }
+
+    /// Takes the row at `place`, which is found, and its entries out.
+    ///
+    /// # Panics
+    ///
+    /// As [`put`](TableTrees::put).
+    pub(crate) fn delete<W: Workspace>(
+        &mut self,
+        writer: &mut W,
+        mut place: Place,
+        plan: &IndexChanges,
+    ) {
+        let before = place.row();
+        check_count(Some(before), plan);
+        self.apply(writer, Some(before), None, plan);
+        writer.editor().remove(&mut self.trees[0], &mut place.path);
+        writer.editor().retire_row(before);
+    }
+
+    fn apply<W: Workspace>(
+        &mut self,
+        writer: &mut W,
+        before: Option<RowPtr>,
+        after: Option<RowPtr>,
+        plan: &IndexChanges,
+    ) {
+        for change in &plan.changes {
+            let key = &plan.bytes[change.start..change.end];
+            let tree = &mut self.trees[1 + change.index];
+            let (mut path, is_found) = Path::find(tree.root, key);
+            let found = is_found.then(|| path.leaf()).map(|step| step.node.rows()[step.index]);
+            let expected = if change.action == Action::Put { None } else { before };
+            if found != expected {
+                writer.poison();
+                panic!("{IMPURE}");
+            }
+            let editor = writer.editor();
+            match (change.action, after) {
+                (Action::Remove, _) | (_, None) => editor.remove(tree, &mut path),
+                (Action::Keep, Some(row)) => editor.replace(tree, &mut path, row),
+                (Action::Put, Some(row)) => editor.insert(tree, &mut path, key, row),
+            }
+        }
+    }
+
+    /// Fills the empty primary tree from rows in strictly ascending order of their keys, each with
+    /// the number of entries it will have in the indexes; gives the rows back as the indexes need
+    /// them.
+    pub(crate) fn fill<W: Workspace, K: AsRef<[u8]>>(
+        &mut self,
+        writer: &mut W,
+        rows: impl Iterator<Item = (K, NewRow, usize)>,
+    ) -> Vec<Filled> {
+        let mut bulk = Bulk::new();
+        let mut settled = Vec::with_capacity(rows.size_hint().0);
+        for (key, row, entries) in rows {
+            assert!(*row.kind() == *self.trees[0].kind, "invariant 2");
+            let key = key.as_ref();
+            assert!(bulk.is_ascending(key), "rows come in ascending order");
+            let row = writer.settle(row, entries);
+            settled.push(Filled { row, unused: entries });
+            bulk.push(writer.editor(), key, row);
+        }
+        self.trees[0] = bulk.finish(writer.editor(), self.trees[0].kind);
+        settled
+    }
+
+    /// Fills the empty index at `position` from entries in strictly ascending order; each leads to
+    /// the row at a position of `rows`.
+    pub(crate) fn fill_index<W: Workspace, K: AsRef<[u8]>>(
+        &mut self,
+        writer: &mut W,
+        position: usize,
+        entries: impl Iterator<Item = (K, usize)>,
+        rows: &mut [Filled],
+    ) {
+        let mut bulk = Bulk::new();
+        for (key, row) in entries {
+            let row = &mut rows[row];
+            row.unused = row.unused.checked_sub(1).expect("a row has the entries it was given");
+            let key = key.as_ref();
+            assert!(bulk.is_ascending(key), "entries come in ascending order");
+            bulk.push(writer.editor(), key, row.row);
+        }
+        let tree = &mut self.trees[1 + position];
+        *tree = bulk.finish(writer.editor(), tree.kind);
+    }
+}
+
+const IMPURE: &str = "an index function of the schema gave other values for the same row than \
+                      before; index functions must depend on nothing but the row";
+
+/// A row that was filled in, and how many of its entries are still to come.
+#[derive(Debug)]
+pub(crate) struct Filled {
+    row: RowPtr,
+    unused: usize,
+}
+
+impl Filled {
+    /// Whether every entry it was given is in an index.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.unused == 0
+    }
+}
+
+impl Place {
+    fn row(&self) -> RowPtr {
+        let step = self.path.leaf();
+        step.node.rows()[step.index]
+    }
+}
+
+/// Row invariant 5: a row leaves as many entries as it was given. Nothing has changed yet.
+fn check_count(before: Option<RowPtr>, plan: &IndexChanges) {
+    let given = before.map_or(0, |row| row.borrow().entries());
+    assert!(given == plan.before, "{IMPURE}");
+}

@@ -1,0 +1,7 @@
+//! The engine against `BTreeMap`: random transactions, versions held, forks, and after each step
+//! the proof that memory holds what versions need and nothing else.
+
+mod audit;
+mod edges;
+mod histories;
+mod world;
