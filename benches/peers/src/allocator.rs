@@ -100,9 +100,7 @@ unsafe impl GlobalAlloc for Chosen {
             count(layout.size());
         }
         // SAFETY: the caller's promises are handed on unchanged.
-        unsafe {
-            if chosen == MIMALLOC { MiMalloc.alloc(layout) } else { System.alloc(layout) }
-        }
+        unsafe { if chosen == MIMALLOC { MiMalloc.alloc(layout) } else { System.alloc(layout) } }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {

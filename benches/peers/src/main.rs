@@ -1,14 +1,45 @@
 //! fsmdb beside its peers: runs, tables and plots. See README.md.
 
 mod allocator;
+mod bars;
+mod cli;
 mod engine;
+mod figures;
 mod ops;
 mod plan;
+mod plot;
+mod results;
 mod row;
+mod runner;
 mod sampler;
 mod worker;
 
+use clap::Parser;
+
+use crate::cli::{Cli, Command, RunArgs};
+
 fn main() -> anyhow::Result<()> {
-    let a: Vec<String> = std::env::args().collect();
-    worker::run(&a[1], a[2].parse()?, &a[4..], a[3] == "q")
+    let cli = Cli::parse();
+    match cli.command {
+        None => run(&cli.run),
+        Some(Command::Worker(args)) => worker::run(&args.engine, args.rows, &args.ops, args.quick),
+        Some(Command::Results { file }) => {
+            let figures = figures::read(&file)?;
+            print!("{}{}", results::markdown(&figures), results::bars(&figures));
+            Ok(())
+        }
+        Some(Command::Plot { file, out }) => plot::draw(&figures::read(&file)?, &out),
+    }
+}
+
+fn run(args: &RunArgs) -> anyhow::Result<()> {
+    let figures = figures::of(runner::run(args)?);
+    if args.json {
+        for figure in &figures {
+            println!("{}", serde_json::to_string(figure)?);
+        }
+    } else {
+        print!("{}", results::markdown(&figures));
+    }
+    Ok(())
 }

@@ -54,9 +54,7 @@ impl View for BptreeMapReadTxn<'_, Key, Arc<Row>> {
     }
 
     fn get_each(&self, keys: &[Key]) -> u64 {
-        keys.iter().fold(0, |sum, key| {
-            sum.wrapping_add(self.get(key).map_or(0, |row| row.touch()))
-        })
+        keys.iter().fold(0, |sum, key| sum.wrapping_add(self.get(key).map_or(0, |row| row.touch())))
     }
 
     fn range(&self, from: &Key, rows: usize) -> u64 {

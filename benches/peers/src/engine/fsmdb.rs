@@ -88,9 +88,7 @@ impl View for Snapshot {
 
     fn get_each(&self, keys: &[Key]) -> u64 {
         let rows = self.table::<Row>();
-        keys.iter().fold(0, |sum, key| {
-            sum.wrapping_add(rows.get(key).map_or(0, |row| row.touch()))
-        })
+        keys.iter().fold(0, |sum, key| sum.wrapping_add(rows.get(key).map_or(0, |row| row.touch())))
     }
 
     #[cfg(feature = "get_many")]

@@ -28,6 +28,8 @@ pub(crate) const ARC_HEADER: usize = 16;
 pub(crate) trait Engine: Sized + Send + Sync {
     /// Whether a view stays as it is while rows are written.
     const SNAPSHOTS: bool = true;
+    /// Whether backward ranges can be trusted; they are timed all the same.
+    const BACKWARD: bool = true;
     /// Bytes of the block of one row, which are no part of an index.
     const ROW_BYTES: usize = size_of::<Row>() + ARC_HEADER;
 

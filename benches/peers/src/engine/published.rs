@@ -33,6 +33,8 @@ impl<T: Clone> Cell<T> {
 pub(crate) struct Published<F: Family>(Cell<F::Map<16>>);
 
 impl<F: Family> Engine for Published<F> {
+    const BACKWARD: bool = F::BACKWARD;
+
     type View<'a> = MapView<Arc<F::Map<16>>>;
     type Triple = PublishedTriple<F>;
 

@@ -15,6 +15,9 @@ const GETS: usize = 16;
 /// How long a chunk takes; long enough for an engine whose readers wait for the writer.
 const CHUNK: Duration = Duration::from_millis(20);
 
+/// How many times longer than it should the writer goes on when its reader does not come through.
+const PATIENCE: u32 = 3;
+
 const GET: &str = "get_beside_writer";
 const UPSERT: &str = "upsert_beside_reader";
 
@@ -32,13 +35,15 @@ pub(crate) fn run<E: Engine>(sampler: &mut Sampler, engine: &E, plan: &mut Plan,
     let (mut reader, mut writer) = (Vec::new(), Vec::new());
     thread::scope(|scope| {
         scope.spawn(|| {
+            let deadline = Instant::now() + PATIENCE * chunks * CHUNK;
             for (write, done) in writes.iter().cycle().zip(1..) {
                 engine.upsert(write);
                 committed.0.store(done, Relaxed);
-                if stop.load(Relaxed) {
+                if stop.load(Relaxed) || Instant::now() > deadline {
                     break;
                 }
             }
+            stop.store(true, Relaxed);
         });
         let mut batches = probes.chunks_exact(GETS).cycle();
         for _ in 0..chunks {
@@ -51,6 +56,10 @@ pub(crate) fn run<E: Engine>(sampler: &mut Sampler, engine: &E, plan: &mut Plan,
                 gets += GETS;
             }
             let elapsed = start.elapsed().as_nanos() as f64;
+            // A reader that the writer kept out to its end has a lower bound as its figure.
+            if stop.load(Relaxed) && !reader.is_empty() {
+                break;
+            }
             let transactions = committed.0.load(Relaxed) - before;
             reader.push(elapsed / gets as f64);
             if transactions > 0 {
