@@ -17,6 +17,7 @@ mod worker;
 use clap::Parser;
 
 use crate::cli::{Cli, Command, RunArgs};
+use crate::figures::Figure;
 
 fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
@@ -24,8 +25,7 @@ fn main() -> anyhow::Result<()> {
         None => run(&cli.run),
         Some(Command::Worker(args)) => worker::run(&args.engine, args.rows, &args.ops, args.quick),
         Some(Command::Results { file }) => {
-            let figures = figures::read(&file)?;
-            print!("{}{}", results::markdown(&figures), results::bars(&figures));
+            print_tables(&figures::read(&file)?);
             Ok(())
         }
         Some(Command::Plot { file, out }) => plot::draw(&figures::read(&file)?, &out),
@@ -39,7 +39,11 @@ fn run(args: &RunArgs) -> anyhow::Result<()> {
             println!("{}", serde_json::to_string(figure)?);
         }
     } else {
-        print!("{}", results::markdown(&figures));
+        print_tables(&figures);
     }
     Ok(())
+}
+
+fn print_tables(figures: &[Figure]) {
+    print!("{}{}", results::markdown(figures), results::bars(figures));
 }

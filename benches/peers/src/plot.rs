@@ -9,7 +9,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::figures::Figure;
-use crate::results::amount;
+use crate::results::{amount, thousands};
 use crate::runner::ENGINES;
 
 const SIZE: (u32, u32) = (900, 420);
@@ -53,14 +53,13 @@ fn draw_op(op: &str, figures: &[&Figure], file: &Path) -> Result<(), Box<dyn std
         .margin(12)
         .x_label_area_size(30)
         .y_label_area_size(70)
-        .build_cartesian_2d(0.0..engines.len() as f64, (floor..high * 2.0).log_scale())?;
+        .build_cartesian_2d(0.0..engines.len() as f64, (floor..high * 4.0).log_scale())?;
     chart
         .configure_mesh()
         .disable_x_mesh()
         .disable_x_axis()
         .light_line_style(TRANSPARENT)
         .y_label_formatter(&|value| amount(*value))
-        .y_desc(&figures[0].unit)
         .draw()?;
 
     let name =
@@ -87,7 +86,7 @@ fn draw_op(op: &str, figures: &[&Figure], file: &Path) -> Result<(), Box<dyn std
         };
         chart
             .draw_series(bars.iter().map(rectangle))?
-            .label(format!("{n} rows"))
+            .label(format!("{} rows", thousands(*n as f64)))
             .legend(move |(x, y)| Rectangle::new([(x, y - 5), (x + 12, y + 5)], color.filled()));
         chart.draw_series(bars.iter().map(|&(left, height)| {
             let place = (left + width / 2.0, height);
@@ -96,6 +95,7 @@ fn draw_op(op: &str, figures: &[&Figure], file: &Path) -> Result<(), Box<dyn std
     }
     chart
         .configure_series_labels()
+        .position(SeriesLabelPosition::UpperRight)
         .background_style(WHITE.mix(0.8))
         .border_style(BLACK.mix(0.3))
         .label_font(("sans-serif", 13))

@@ -90,7 +90,8 @@ pub(crate) fn amount(value: f64) -> String {
     }
 }
 
-fn thousands(value: f64) -> String {
+/// The whole number nearest to `value`, with commas.
+pub(crate) fn thousands(value: f64) -> String {
     let digits = format!("{value:.0}");
     let mut out = String::new();
     for (at, digit) in digits.chars().enumerate() {
