@@ -33,15 +33,17 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn run(args: &RunArgs) -> anyhow::Result<()> {
-    let figures = figures::of(runner::run(args)?);
-    if args.json {
+    runner::run(args, |samples| {
+        let figures = figures::of(samples);
+        if !args.json {
+            print_tables(&figures);
+            return Ok(());
+        }
         for figure in &figures {
             println!("{}", serde_json::to_string(figure)?);
         }
-    } else {
-        print_tables(&figures);
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 fn print_tables(figures: &[Figure]) {

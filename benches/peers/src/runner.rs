@@ -25,13 +25,21 @@ pub(crate) const ENGINES: &[&str] =
 const MEMDB: &str = "memdb";
 const MEMDB_VARIANTS: &[&str] = &["go-raw", "go-hex"];
 
+/// The label of processes that count.
+const MEMORY: &str = "memory";
+
 const ALLOCATORS: &[&str] = &["glibc", "mimalloc"];
 
 const QUICK_ROWS: usize = 20_000;
 const ROWS: &[usize] = &[1_000_000, 100_000];
 
-/// Runs everything that `args` ask for.
-pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Vec<Sample>> {
+/// Runs everything that `args` ask for, and hands the samples of each size to `report`.
+///
+/// A process that fails is reported at once and as an error at the end; the others go on.
+pub(crate) fn run(
+    args: &RunArgs,
+    mut report: impl FnMut(Vec<Sample>) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let mut engines = chosen(&args.engines, ENGINES, "engine")?;
     let mut known: Vec<&str> = [ops::PRIMARY, ops::LOADS, ops::TRIPLE, ops::MEMORY].concat();
     known.extend(["memory", "allocs"]);
@@ -46,19 +54,20 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Vec<Sample>> {
         (sizes, _) => sizes.iter().map(|size| *size as usize).collect(),
     };
     let rounds = args.rounds.unwrap_or(if args.quick { 1 } else { 3 });
-    let runner = Runner { args, engines, memdb };
-    let mut samples = Vec::new();
+    let mut runner = Runner { args, engines, memdb, samples: Vec::new(), failures: 0 };
     for n in sizes {
         if runner.times() {
             for round in 1..=rounds {
-                runner.round(n, &format!("round {round} of {rounds}"), &mut samples)?;
+                runner.round(n, &format!("round {round} of {rounds}"));
             }
         }
         if runner.counts() {
-            runner.count(n, &mut samples)?;
+            runner.count(n);
         }
+        report(std::mem::take(&mut runner.samples))?;
     }
-    Ok(samples)
+    ensure!(runner.failures == 0, "{} processes failed", runner.failures);
+    Ok(())
 }
 
 /// The names in `asked`, or all when there are none.
@@ -77,6 +86,8 @@ struct Runner<'a> {
     args: &'a RunArgs,
     engines: Vec<&'a str>,
     memdb: Option<PathBuf>,
+    samples: Vec<Sample>,
+    failures: usize,
 }
 
 impl Runner<'_> {
@@ -95,29 +106,36 @@ impl Runner<'_> {
     }
 
     /// One process for each engine and allocator.
-    fn round(&self, n: usize, label: &str, samples: &mut Vec<Sample>) -> anyhow::Result<()> {
+    fn round(&mut self, n: usize, label: &str) {
         // The allocators take turns outside the engines, so that the two processes of one engine
         // are not neighbours.
         for at in 0..ALLOCATORS.len() {
-            for engine in &self.engines {
-                let variant = if *engine == MEMDB { MEMDB_VARIANTS[at] } else { ALLOCATORS[at] };
-                eprintln!("{label}: {n} rows, {engine}, {variant}");
-                samples.extend(self.measure(engine, variant, n, false)?);
+            for engine in self.engines.clone() {
+                let variant = if engine == MEMDB { MEMDB_VARIANTS[at] } else { ALLOCATORS[at] };
+                self.process(engine, variant, n, label);
             }
         }
-        Ok(())
     }
 
     /// One process that counts for each engine.
-    fn count(&self, n: usize, samples: &mut Vec<Sample>) -> anyhow::Result<()> {
-        for engine in &self.engines {
-            let variants = if *engine == MEMDB { MEMDB_VARIANTS } else { &["counting"] };
+    fn count(&mut self, n: usize) {
+        for engine in self.engines.clone() {
+            let variants = if engine == MEMDB { MEMDB_VARIANTS } else { &["counting"] };
             for variant in variants {
-                eprintln!("memory: {n} rows, {engine}, {variant}");
-                samples.extend(self.measure(engine, variant, n, true)?);
+                self.process(engine, variant, n, MEMORY);
             }
         }
-        Ok(())
+    }
+
+    fn process(&mut self, engine: &str, variant: &str, n: usize, label: &str) {
+        eprintln!("{label}: {n} rows, {engine}, {variant}");
+        match self.measure(engine, variant, n, label == MEMORY) {
+            Ok(samples) => self.samples.extend(samples),
+            Err(error) => {
+                eprintln!("{error:#}");
+                self.failures += 1;
+            }
+        }
     }
 
     fn measure(
