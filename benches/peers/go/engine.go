@@ -116,8 +116,15 @@ func open(triple bool) *memdb.MemDB {
 	return db
 }
 
+// load fills a table by transactions of a size that go-memdb keeps track of: after a larger one it
+// copies nodes again and again, and walks the whole tree to find which changed.
 func load(writes []write, triple bool) *memdb.MemDB {
+	const transaction = 250
 	db := open(triple)
+	for len(writes) > transaction {
+		upsertAll(db, writes[:transaction])
+		writes = writes[transaction:]
+	}
 	upsertAll(db, writes)
 	return db
 }

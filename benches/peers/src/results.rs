@@ -83,6 +83,7 @@ fn cell(figure: &Figure) -> String {
 pub(crate) fn amount(value: f64) -> String {
     match value.abs() {
         0.0 => "0".into(),
+        size if size < 0.000_5 => "< 0.001".into(),
         size if size < 0.095 => format!("{value:.3}"),
         size if size < 9.95 => format!("{value:.2}"),
         size if size < 99.5 => format!("{value:.1}"),
