@@ -22,7 +22,7 @@ use crate::revision::{Applied, Revision};
 use crate::schema::Schema;
 use crate::sync::Arc;
 use crate::table::{Planner, TableState};
-use crate::tree::{self, Store, TableTrees, Version};
+use crate::tree::{self, Doomed, Store, TableTrees, Version};
 
 /// One version of the whole database, published or peeked at.
 pub(crate) struct Root {
@@ -50,8 +50,9 @@ impl Root {
     /// The first version of a new store, with empty tables.
     pub(crate) fn first(contents: Contents) -> Self {
         let mut writer = Store::new(contents.clone()).write();
-        let (version, _) = writer.publish(&contents);
-        writer.finish();
+        let mut doomed = Doomed::default();
+        let version = writer.publish(&contents, &mut doomed);
+        writer.finish(&mut doomed);
         Self { contents, version }
     }
 

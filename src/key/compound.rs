@@ -41,10 +41,9 @@ impl<K: Key> Key for Option<K> {
 }
 
 impl<K, Q: AsKey<K>, const N: usize> AsKey<[K; N]> for [Q; N] {
+    #[inline]
     fn encode_key(&self, out: &mut KeyBuf) {
-        for key in self {
-            key.encode_key(out);
-        }
+        Q::encode_all(self, out);
     }
 }
 

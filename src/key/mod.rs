@@ -71,6 +71,18 @@ pub trait Key: AsKey<Self> + Debug + Sized + Send + Sync + 'static {
 pub trait AsKey<K> {
     /// Appends the encoding to `out`.
     fn encode_key(&self, out: &mut KeyBuf);
+
+    /// Appends the encodings of `keys`, one after the other; bytes go as one piece.
+    #[doc(hidden)]
+    #[inline]
+    fn encode_all(keys: &[Self], out: &mut KeyBuf)
+    where
+        Self: Sized,
+    {
+        for key in keys {
+            key.encode_key(out);
+        }
+    }
 }
 
 /// The leading components of the compound key `K`: `("prod",)` for a key `(String, u64)`.
@@ -91,6 +103,7 @@ pub trait AsPrefix<K> {
 /// assert_eq!(encode::<String, _>("web"), encode::<String, _>(&String::from("web")));
 /// assert!(encode::<i32, _>(&-1) < encode::<i32, _>(&0));
 /// ```
+#[inline]
 pub fn encode<K, Q: AsKey<K> + ?Sized>(key: &Q) -> KeyBuf {
     let mut out = KeyBuf::new();
     key.encode_key(&mut out);

@@ -13,6 +13,7 @@ use super::{AsKey, Key, KeyBuf, KeyError, KeyReader};
 macro_rules! unsigned_key {
     ($($integer:ty),+) => {$(
         impl AsKey<$integer> for $integer {
+            #[inline]
             fn encode_key(&self, out: &mut KeyBuf) {
                 out.extend(&self.to_be_bytes());
             }
@@ -29,6 +30,7 @@ macro_rules! unsigned_key {
 macro_rules! signed_key {
     ($($integer:ty),+) => {$(
         impl AsKey<$integer> for $integer {
+            #[inline]
             fn encode_key(&self, out: &mut KeyBuf) {
                 out.extend(&(self ^ <$integer>::MIN).to_be_bytes());
             }
@@ -42,13 +44,32 @@ macro_rules! signed_key {
     )+};
 }
 
-unsigned_key!(u8, u16, u32, u64, u128);
+impl AsKey<u8> for u8 {
+    #[inline]
+    fn encode_key(&self, out: &mut KeyBuf) {
+        out.push(*self);
+    }
+
+    #[inline]
+    fn encode_all(keys: &[Self], out: &mut KeyBuf) {
+        out.extend(keys);
+    }
+}
+
+impl Key for u8 {
+    fn decode_key(reader: &mut KeyReader<'_>) -> Result<Self, KeyError> {
+        reader.byte()
+    }
+}
+
+unsigned_key!(u16, u32, u64, u128);
 signed_key!(i8, i16, i32, i64, i128);
 
 /// A key written where words are wide may not fit where they are narrow, so decoding can refuse.
 macro_rules! word_key {
     ($($word:ty as $wide:ty, $expected:literal;)+) => {$(
         impl AsKey<$word> for $word {
+            #[inline]
             fn encode_key(&self, out: &mut KeyBuf) {
                 AsKey::<$wide>::encode_key(&(*self as $wide), out);
             }

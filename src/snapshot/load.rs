@@ -11,7 +11,7 @@ use crate::key::KeyBuf;
 use crate::root::{Contents, Root};
 use crate::schema::{Schema, TableSchema};
 use crate::table::TableState;
-use crate::tree::{NewRow, Store};
+use crate::tree::{Doomed, NewRow, Store};
 
 /// Reads `source` whole and builds a root of `schema` from it, telling `progress` after each
 /// frame. Nothing but the result is affected.
@@ -110,8 +110,9 @@ impl Loader {
             contents.set_table(position, state.map_err(SnapshotError::Rule)?);
         }
         (contents.revision, contents.applied) = (header.revision, header.applied);
-        let (version, _) = writer.publish(&contents);
-        writer.finish();
+        let mut doomed = Doomed::default();
+        let version = writer.publish(&contents, &mut doomed);
+        writer.finish(&mut doomed);
         Ok(Root::new(contents, version))
     }
 }

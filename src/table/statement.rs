@@ -21,21 +21,21 @@ pub(crate) enum Mode {
 
 impl TableState {
     /// Checks that a row may be put at `key` and finds its place.
-    pub(crate) fn claim(&self, key: &[u8], mode: Mode) -> Result<Place, Error> {
+    pub(crate) fn claim(&self, key: &[u8], mode: Mode, place: &mut Place) -> Result<(), Error> {
         if key.len() > KEY_BYTES_MAX {
             return Err(self.too_long(None, key.len()));
         }
-        let place = self.trees.place(key);
-        if mode == Mode::Insert && self.row_at(&place).is_some() {
+        self.trees.find(key, place);
+        if mode == Mode::Insert && self.row_at(place).is_some() {
             let (table, key) = (self.schema.name.to_string(), self.schema.print_key(key));
             return Err(Error::KeyExists { table, key });
         }
-        Ok(place)
+        Ok(())
     }
 
-    /// The place of `key`, a primary key.
-    pub(crate) fn place(&self, key: &[u8]) -> Place {
-        self.trees.place(key)
+    /// Finds the place of `key`, a primary key.
+    pub(crate) fn find(&self, key: &[u8], place: &mut Place) {
+        self.trees.find(key, place);
     }
 
     /// The row that stands at `place`.
@@ -65,7 +65,7 @@ impl TableState {
         &mut self,
         workspace: &mut W,
         planner: &Planner,
-        place: Place,
+        place: &Place,
         key: &[u8],
         row: NewRow,
         revision: Revision,
@@ -89,7 +89,7 @@ impl TableState {
         &mut self,
         workspace: &mut W,
         planner: &Planner,
-        place: Place,
+        place: &Place,
         revision: Revision,
     ) {
         self.trees.delete(workspace, place, &planner.changes);

@@ -6,7 +6,7 @@ use std::ops::Bound;
 
 use super::TreeRef;
 use super::node::NodePtr;
-use super::path::{Path, Step};
+use super::path::Spot;
 use super::row::{RowPtr, RowRef};
 use super::scratch::common_prefix;
 
@@ -21,27 +21,25 @@ use super::scratch::common_prefix;
 pub(crate) struct Entries<'v> {
     front: &'v [RowPtr],
     back: &'v [RowPtr],
-    front_path: Path,
-    back_path: Path,
+    /// The leaves that `front` and `back` are in; `None` for a range that never had an entry.
+    spots: Option<(Spot, Spot)>,
     is_one_leaf: bool,
 }
 
 impl<'v> Entries<'v> {
     pub(super) fn empty() -> Self {
-        let (front_path, back_path) = (Path::empty(), Path::empty());
-        Self { front: &[], back: &[], front_path, back_path, is_one_leaf: true }
+        Self { front: &[], back: &[], spots: None, is_one_leaf: true }
     }
 
     /// The entries between two positions, the second exclusive.
-    pub(super) fn between(front_path: Path, back_path: Path) -> Self {
-        let (first, last) = (front_path.leaf(), back_path.leaf());
-        let is_one_leaf = first.node == last.node;
+    pub(super) fn between(first: Spot, last: Spot) -> Self {
+        let is_one_leaf = first.leaf() == last.leaf();
         let (front, back) = if is_one_leaf {
-            (&first.node.rows()[first.index..last.index], &[][..])
+            (&first.leaf().rows()[first.index()..last.index()], &[][..])
         } else {
-            (&first.node.rows()[first.index..], &last.node.rows()[..last.index])
+            (&first.leaf().rows()[first.index()..], &last.leaf().rows()[..last.index()])
         };
-        Self { front, back, front_path, back_path, is_one_leaf }
+        Self { front, back, spots: Some((first, last)), is_one_leaf }
     }
 
     /// The rows that are left in the leaf at the front, after going on to the next if there are
@@ -64,25 +62,25 @@ impl<'v> Entries<'v> {
 
     #[cold]
     fn go_on(&mut self) {
-        self.front_path.next_leaf();
-        let node = self.front_path.leaf().node;
-        if node == self.back_path.leaf().node {
+        let Some((first, last)) = &mut self.spots else { return };
+        first.next_leaf();
+        if first.leaf() == last.leaf() {
             (self.front, self.back) = (self.back, &[]);
             self.is_one_leaf = true;
         } else {
-            self.front = node.rows();
-            self.front_path.prefetch_next();
+            self.front = first.leaf().rows();
+            first.prefetch_next();
         }
     }
 
     #[cold]
     fn go_back(&mut self) {
-        self.back_path.previous_leaf();
-        let node = self.back_path.leaf().node;
-        if node == self.front_path.leaf().node {
+        let Some((first, last)) = &mut self.spots else { return };
+        last.previous_leaf();
+        if first.leaf() == last.leaf() {
             self.is_one_leaf = true;
         } else {
-            self.back = node.rows();
+            self.back = last.leaf().rows();
         }
     }
 
@@ -145,25 +143,25 @@ impl fmt::Debug for Entries<'_> {
 /// The entries of a whole tree with their keys, for those who read everything: it keeps a buffer
 /// for the key, so each key must be used before the next is asked for.
 pub(crate) struct Keyed<'v> {
-    path: Option<Path>,
+    spot: Option<Spot>,
     key: Vec<u8>,
     marker: std::marker::PhantomData<&'v ()>,
 }
 
 impl<'v> Keyed<'v> {
-    pub(super) fn new(path: Option<Path>) -> Self {
-        Self { path, key: Vec::new(), marker: std::marker::PhantomData }
+    pub(super) fn new(spot: Option<Spot>) -> Self {
+        Self { spot, key: Vec::new(), marker: std::marker::PhantomData }
     }
 
     /// The next entry: key and row.
     pub(crate) fn next(&mut self) -> Option<(&[u8], RowRef<'v>)> {
-        let path = self.path.as_mut()?;
-        if path.leaf().index == path.leaf().node.len() && !path.next_leaf() {
-            self.path = None;
+        let spot = self.spot.as_mut()?;
+        if spot.index() == spot.leaf().len() && !spot.next_leaf() {
+            self.spot = None;
             return None;
         }
-        let Step { node, index } = path.leaf();
-        path.advance();
+        let (node, index) = (spot.leaf(), spot.index());
+        spot.advance();
         write_key(node, index, &mut self.key);
         Some((&self.key, node.rows()[index].borrow()))
     }
@@ -200,29 +198,26 @@ impl<'v> TreeRef<'v> {
 
     /// The place of a bound: before the first entry inside for a lower one, behind the last for an
     /// upper one. `None` in an empty tree.
-    fn position(self, bound: Bound<&[u8]>, is_lower: bool) -> Option<Path> {
-        let mut node = self.root()?;
+    #[inline]
+    fn position(self, bound: Bound<&[u8]>, is_lower: bool) -> Option<Spot> {
+        let root = self.root()?;
         let (key, or_equal) = match bound {
-            Bound::Unbounded => return Some(Path::edge(node, is_lower)),
+            Bound::Unbounded => return Some(Spot::edge(root, is_lower)),
             Bound::Included(key) => (key, !is_lower),
             Bound::Excluded(key) => (key, is_lower),
         };
-        let mut path = Path::empty();
-        while !node.is_leaf() {
-            let index = node.route(key);
-            path.push(node, index);
-            node = node.child(index);
-        }
-        path.push(node, node.bound(key, or_equal));
-        Some(path)
+        let choose = |node: NodePtr| {
+            if node.is_leaf() { node.bound(key, or_equal) } else { node.route(key) }
+        };
+        Some(Spot::descend(root, choose))
     }
 
     /// The number of entries before a bound, O(log n).
     pub(crate) fn rank(self, bound: Bound<&[u8]>, is_lower: bool) -> usize {
-        let Some(path) = self.position(bound, is_lower) else { return 0 };
+        let Some(spot) = self.position(bound, is_lower) else { return 0 };
         let before =
-            path.inner_steps().map(|step| step.node.counts()[..step.index].iter().sum::<u64>());
-        before.sum::<u64>() as usize + path.leaf().index
+            spot.inner_steps().map(|step| step.node.counts()[..step.index].iter().sum::<u64>());
+        before.sum::<u64>() as usize + spot.index()
     }
 
     /// The number of entries between two bounds, O(log n).
@@ -253,11 +248,11 @@ impl<'v> TreeRef<'v> {
 
     /// The entry with the greatest key that is not above `key`, O(log n).
     pub(crate) fn floor(self, key: &[u8]) -> Option<Floor<'v>> {
-        let mut path = self.position(Bound::Included(key), false)?;
-        if path.leaf().index == 0 && !path.previous_leaf() {
+        let mut spot = self.position(Bound::Included(key), false)?;
+        if spot.index() == 0 && !spot.previous_leaf() {
             return None;
         }
-        let Step { node, index } = path.leaf();
+        let (node, index) = (spot.leaf(), spot.index());
         let (mut len, mut common, mut is_common) = (0, 0, true);
         let mut meet = |piece: &[u8]| {
             if is_common {

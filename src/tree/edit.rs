@@ -87,7 +87,7 @@ impl Editor {
     }
 
     /// Puts `value` at `key` where the tree has another; whether it has the key.
-    pub(super) fn replace(&mut self, tree: &mut Tree, path: &mut Path, row: RowPtr) {
+    pub(super) fn replace(&mut self, tree: &mut Tree, path: &Path, row: RowPtr) {
         let Step { node, index } = path.leaf();
         let leaf = self.own(node);
         leaf.set_value(index, row.into());
@@ -95,7 +95,7 @@ impl Editor {
     }
 
     /// Makes the inner nodes of the path lead to `child`, which stands at its end now.
-    fn relink(&mut self, tree: &mut Tree, path: &mut Path, mut child: NodePtr) {
+    fn relink(&mut self, tree: &mut Tree, path: &Path, mut child: NodePtr) {
         let mut replaced = path.leaf().node;
         for step in path.inner_steps().rev() {
             if child == replaced {
@@ -110,7 +110,7 @@ impl Editor {
     }
 
     /// Adds an entry at the end of `path`, which has not found `key`.
-    pub(super) fn insert(&mut self, tree: &mut Tree, path: &mut Path, key: &[u8], row: RowPtr) {
+    pub(super) fn insert(&mut self, tree: &mut Tree, path: &Path, key: &[u8], row: RowPtr) {
         tree.len += 1;
         if tree.root.is_none() {
             self.scratch.clear();
@@ -212,7 +212,7 @@ impl Editor {
     }
 
     /// Takes the entry that `path` has found out of the tree.
-    pub(super) fn remove(&mut self, tree: &mut Tree, path: &mut Path) {
+    pub(super) fn remove(&mut self, tree: &mut Tree, path: &Path) {
         tree.len -= 1;
         let Step { node, index } = path.leaf();
         let mut child = self.without(node, index);

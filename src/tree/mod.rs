@@ -52,6 +52,7 @@ mod typed;
 use std::marker::PhantomData;
 
 use node::NodePtr;
+pub(crate) use reclaim::Doomed;
 pub(crate) use row::{AnyRow, KeptRow, NewRow, RowKind, RowMeta, RowRef};
 pub use row::{Row, SharedRow};
 #[cfg(test)]

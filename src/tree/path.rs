@@ -1,4 +1,4 @@
-//! The way from the root of a tree to one of its entries.
+//! Ways from the root of a tree to one of its entries.
 
 use std::fmt;
 
@@ -15,48 +15,38 @@ pub(super) struct Step {
     pub(super) index: usize,
 }
 
-/// The steps from the root to a leaf.
+/// The steps from the root to a leaf, for changes. It is kept from one to the next, because it is
+/// too large to be made or moved for nothing.
 #[derive(Clone)]
 pub(super) struct Path {
     steps: [Option<Step>; LEVELS_MAX],
     len: usize,
 }
 
-impl Path {
-    pub(super) fn empty() -> Self {
+impl Default for Path {
+    fn default() -> Self {
         Self { steps: [None; LEVELS_MAX], len: 0 }
     }
+}
 
+impl Path {
     /// Goes from `root` to where `key` is or would be; whether it is there.
     #[inline]
-    pub(super) fn find(root: Option<NodePtr>, key: &[u8]) -> (Self, bool) {
-        let mut path = Self::empty();
-        let Some(mut node) = root else { return (path, false) };
+    pub(super) fn find(&mut self, root: Option<NodePtr>, key: &[u8]) -> bool {
+        self.len = 0;
+        let Some(mut node) = root else { return false };
         while !node.is_leaf() {
             let index = node.route(key);
-            path.push(node, index);
+            self.push(node, index);
             node = node.child(index);
         }
         let found = node.find(key);
         let (Ok(index) | Err(index)) = found;
-        path.push(node, index);
-        (path, found.is_ok())
+        self.push(node, index);
+        found.is_ok()
     }
 
-    /// Goes from `root` to the place before the first entry, or behind the last.
-    pub(super) fn edge(root: NodePtr, is_first: bool) -> Self {
-        let mut path = Self::empty();
-        let mut node = root;
-        while !node.is_leaf() {
-            let index = if is_first { 0 } else { node.len() - 1 };
-            path.push(node, index);
-            node = node.child(index);
-        }
-        path.push(node, if is_first { 0 } else { node.len() });
-        path
-    }
-
-    pub(super) fn push(&mut self, node: NodePtr, index: usize) {
+    fn push(&mut self, node: NodePtr, index: usize) {
         self.steps[self.len] = Some(Step { node, index });
         self.len += 1;
     }
@@ -70,67 +60,146 @@ impl Path {
     pub(super) fn inner_steps(&self) -> impl DoubleEndedIterator<Item = &Step> {
         self.steps[..self.len - 1].iter().flatten()
     }
-
-    /// Goes behind the entry of the leaf that it stands before.
-    pub(super) fn advance(&mut self) {
-        if let Some(step) = &mut self.steps[self.len - 1] {
-            step.index += 1;
-        }
-    }
-
-    /// Goes to the first entry of the next leaf; `false`, with the path as it was, at the last.
-    pub(super) fn next_leaf(&mut self) -> bool {
-        let has_next = |step: &Step| step.index + 1 < step.node.len();
-        let Some(level) = self.turn(has_next) else { return false };
-        let step = self.steps[level].as_mut().expect("steps below the length are set");
-        step.index += 1;
-        let mut node = step.node.child(step.index);
-        for level in level + 1..self.len {
-            self.steps[level] = Some(Step { node, index: 0 });
-            if !node.is_leaf() {
-                node = node.child(0);
-            }
-        }
-        true
-    }
-
-    /// Goes behind the last entry of the leaf before; `false`, with the path as it was, at the
-    /// first.
-    pub(super) fn previous_leaf(&mut self) -> bool {
-        let Some(level) = self.turn(|step: &Step| step.index > 0) else { return false };
-        let step = self.steps[level].as_mut().expect("steps below the length are set");
-        step.index -= 1;
-        let mut node = step.node.child(step.index);
-        for level in level + 1..self.len {
-            let len = node.len();
-            if node.is_leaf() {
-                self.steps[level] = Some(Step { node, index: len });
-            } else {
-                self.steps[level] = Some(Step { node, index: len - 1 });
-                node = node.child(len - 1);
-            }
-        }
-        true
-    }
-
-    /// The lowest inner level from which the path can go on.
-    fn turn(&self, can: impl Fn(&Step) -> bool) -> Option<usize> {
-        let inner = &self.steps[..self.len.saturating_sub(1)];
-        inner.iter().rposition(|step| step.as_ref().is_some_and(&can))
-    }
-
-    /// Asks the processor to fetch the leaf after this one, where that is known for free.
-    pub(super) fn prefetch_next(&self) {
-        if let [.., Some(step), Some(_)] = &self.steps[..self.len]
-            && step.index + 1 < step.node.len()
-        {
-            step.node.child(step.index + 1).prefetch();
-        }
-    }
 }
 
 impl fmt::Debug for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.steps[..self.len].iter().flatten()).finish()
+    }
+}
+
+/// A place in a leaf, for reading on from there in both directions: small, because ranges are
+/// moved about. Of the nodes on the way it keeps the last two; when it leaves the leaves of one
+/// parent it goes down from the root again by the positions it remembers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Spot {
+    root: NodePtr,
+    /// The node above the leaf; the leaf itself when that is the root.
+    parent: NodePtr,
+    leaf: NodePtr,
+    /// The position in each inner node on the way.
+    way: [u8; LEVELS_MAX],
+    /// The position in the leaf.
+    index: u8,
+}
+
+impl Spot {
+    /// Goes down from `root` by the position that `choose` says for each inner node and, last, for
+    /// the leaf.
+    #[inline(always)]
+    pub(super) fn descend(root: NodePtr, mut choose: impl FnMut(NodePtr) -> usize) -> Self {
+        let mut spot = Self { root, parent: root, leaf: root, way: [0; LEVELS_MAX], index: 0 };
+        let mut depth = 0;
+        while !spot.leaf.is_leaf() {
+            let index = choose(spot.leaf);
+            spot.way[depth] = index as u8;
+            depth += 1;
+            spot.parent = spot.leaf;
+            spot.leaf = spot.leaf.child(index);
+        }
+        spot.index = choose(spot.leaf) as u8;
+        spot
+    }
+
+    /// Goes to the place before the first entry below `root`, or behind the last.
+    pub(super) fn edge(root: NodePtr, is_first: bool) -> Self {
+        Self::descend(root, |node| match (is_first, node.is_leaf()) {
+            (true, _) => 0,
+            (false, true) => node.len(),
+            (false, false) => node.len() - 1,
+        })
+    }
+
+    pub(super) fn leaf(&self) -> NodePtr {
+        self.leaf
+    }
+
+    pub(super) fn index(&self) -> usize {
+        usize::from(self.index)
+    }
+
+    /// Goes behind the entry that it stands before.
+    pub(super) fn advance(&mut self) {
+        self.index += 1;
+    }
+
+    /// The number of inner nodes on the way.
+    fn depth(&self) -> usize {
+        usize::from(self.root.level())
+    }
+
+    /// The inner nodes on the way, each with the position in it, from the root on.
+    pub(super) fn inner_steps(&self) -> impl Iterator<Item = Step> {
+        let mut node = self.root;
+        self.way[..self.depth()].iter().map(move |index| {
+            let step = Step { node, index: usize::from(*index) };
+            if step.node.level() > 1 {
+                node = step.node.child(step.index);
+            }
+            step
+        })
+    }
+
+    /// Goes to the place before the first entry of the next leaf; `false`, staying where it is, at
+    /// the last.
+    pub(super) fn next_leaf(&mut self) -> bool {
+        let Some(above) = self.depth().checked_sub(1) else { return false };
+        if usize::from(self.way[above]) + 1 < self.parent.len() {
+            self.way[above] += 1;
+            self.leaf = self.parent.child(usize::from(self.way[above]));
+            self.index = 0;
+            return true;
+        }
+        self.turn(true)
+    }
+
+    /// Goes behind the last entry of the leaf before; `false`, staying where it is, at the first.
+    pub(super) fn previous_leaf(&mut self) -> bool {
+        let Some(above) = self.depth().checked_sub(1) else { return false };
+        if self.way[above] > 0 {
+            self.way[above] -= 1;
+            self.leaf = self.parent.child(usize::from(self.way[above]));
+            self.index = self.leaf.len() as u8;
+            return true;
+        }
+        self.turn(false)
+    }
+
+    /// Goes on under another parent: from the lowest node on the way that has a neighbour there.
+    #[cold]
+    fn turn(&mut self, is_forward: bool) -> bool {
+        let can = |step: &Step| {
+            if is_forward { step.index + 1 < step.node.len() } else { step.index > 0 }
+        };
+        let mut turn = None;
+        for (level, step) in self.inner_steps().enumerate() {
+            if can(&step) {
+                turn = Some(level);
+            }
+        }
+        let Some(turn) = turn else { return false };
+        let way = self.way;
+        let mut level = 0;
+        *self = Self::descend(self.root, |node| {
+            let index = match level.cmp(&turn) {
+                std::cmp::Ordering::Less => usize::from(way[level]),
+                std::cmp::Ordering::Equal if is_forward => usize::from(way[level]) + 1,
+                std::cmp::Ordering::Equal => usize::from(way[level]) - 1,
+                std::cmp::Ordering::Greater if is_forward => 0,
+                std::cmp::Ordering::Greater => node.len() - usize::from(!node.is_leaf()),
+            };
+            level += 1;
+            index
+        });
+        true
+    }
+
+    /// Asks the processor to fetch the leaf after this one, where that is known for free.
+    pub(super) fn prefetch_next(&self) {
+        if let Some(above) = self.depth().checked_sub(1)
+            && usize::from(self.way[above]) + 1 < self.parent.len()
+        {
+            self.parent.child(usize::from(self.way[above]) + 1).prefetch();
+        }
     }
 }

@@ -46,6 +46,8 @@ pub(super) struct Ledger {
     found: u64,
     /// An empty list with memory, for the next version.
     spare: Vec<Vec<Retired>>,
+    /// A flag for the next version.
+    spare_flag: Option<Arc<AtomicBool>>,
 }
 
 /// Rows on their way out. They are freed when this is dropped, which runs the user's `Drop`, so
@@ -83,11 +85,27 @@ impl Drop for Doomed {
 }
 
 impl Ledger {
-    /// Enters a version, whose stamp is greater than all before.
-    pub(super) fn enter(&mut self, stamp: u64, is_dead: Arc<AtomicBool>) {
+    /// Enters a version, whose stamp is greater than all before, and gives the flag by which its
+    /// holder tells its death.
+    pub(super) fn enter(&mut self, stamp: u64) -> Arc<AtomicBool> {
+        let is_dead = self.flag();
+        let flag = Arc::clone(&is_dead);
         debug_assert!(self.records.back().is_none_or(|record| record.stamp < stamp));
         let dead_list = self.spare.pop().unwrap_or_default();
         self.records.push_back(Record { stamp, is_dead, dead_list });
+        flag
+    }
+
+    /// A lowered flag: one of a version that is forgotten, if there is one.
+    fn flag(&mut self) -> Arc<AtomicBool> {
+        let Some(mut flag) = self.spare_flag.take() else {
+            return Arc::new(AtomicBool::new(false));
+        };
+        match Arc::get_mut(&mut flag) {
+            Some(lowered) => *lowered = AtomicBool::new(false),
+            None => flag = Arc::new(AtomicBool::new(false)),
+        }
+        flag
     }
 
     /// The stamp of the newest version that may be alive.
@@ -117,6 +135,7 @@ impl Ledger {
             }
             self.found += 1;
             let Some(record) = self.records.remove(at) else { break };
+            self.spare_flag = Some(record.is_dead);
             if record.dead_list.is_empty() {
                 self.spare_list(record.dead_list);
             } else {

@@ -120,23 +120,36 @@ impl Scratch {
     /// arrive in ascending order, so that the left node stays full.
     ///
     /// Where halves of the count do not fit, the new key is apart from all others (then it is the
-    /// first or the last, and they fit without it), or halves of the bytes do.
+    /// first or the last that counts, and they fit without it), or halves of the remainders do.
     pub(super) fn split_point(&self, level: u8, at: usize) -> usize {
         let len = self.len();
         let ascending = len - len.div_ceil(16);
         let both_fit = |middle| self.fits(level, 0..middle) && self.fits(level, middle..len);
+        let keyed = Self::keyed(level, &(0..len));
         if at + 1 == len && both_fit(ascending) {
             ascending
         } else if both_fit(len / 2) {
             len / 2
-        } else if at == 0 {
-            1
-        } else if at + 1 == len {
-            len - 1
+        } else if at == keyed.start && both_fit(at + 1) {
+            at + 1
+        } else if at + 1 == len && both_fit(at) {
+            at
         } else {
-            let half = self.bytes.len() / 2;
-            self.entries.partition_point(|entry| entry.end < half).clamp(1, len - 1)
+            self.middle_of_remainders(keyed)
         }
+    }
+
+    /// Where half of the bytes after the common prefix are on either side.
+    fn middle_of_remainders(&self, keyed: Range<usize>) -> usize {
+        let prefix_len = self.prefix_len(&keyed);
+        let rest = |index: usize| self.key(index).len() - prefix_len;
+        let half = keyed.clone().map(rest).sum::<usize>() / 2;
+        let mut before = 0;
+        let is_behind = |index: &usize| {
+            before += rest(*index);
+            before > half
+        };
+        keyed.clone().find(is_behind).unwrap_or(keyed.end - 1).clamp(1, self.len() - 1)
     }
 
     /// Sets the separator of the nodes that `middle` divides: the shortest one in leaves.

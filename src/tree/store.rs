@@ -61,7 +61,8 @@ struct Engine<C: Contents> {
     current: C,
     /// Rows that the running transaction made, also those it has replaced since.
     made: Vec<RowPtr>,
-    scratch: Box<C::Scratch>,
+    /// Taken out while a statement uses it.
+    scratch: Option<Box<C::Scratch>>,
 }
 
 /// A version of the contents: alive until this is dropped.
@@ -86,7 +87,8 @@ pub(crate) struct Writer<C: Contents> {
 }
 
 /// A branch off a version that is never published: its own nodes and rows, over those of its
-/// origin, which it never changes. Taking one copies nothing, and dropping one gives its chunks back whole.
+/// origin, which it never changes. Taking one copies nothing, and dropping one gives its chunks
+/// back whole.
 // Until the public fork comes, only the tests make one.
 #[cfg_attr(not(test), allow(dead_code))]
 pub(crate) struct Branch {
@@ -124,7 +126,7 @@ impl<C: Contents> Store<C> {
             ledger: Ledger::default(),
             current: first,
             made: Vec::new(),
-            scratch: Box::default(),
+            scratch: None,
         };
         let engine = Mutex::new(Some(Box::new(engine)));
         Self { shared: Arc::new(Shared { deaths: AtomicU64::new(0), engine }) }
@@ -203,9 +205,15 @@ impl<C: Contents> Writer<C> {
         self.engine.as_mut().expect("the engine is here until the writer ends")
     }
 
-    /// The buffers of statements, to be used for one and then handed back.
-    pub(crate) fn scratch(&mut self) -> &mut Box<C::Scratch> {
-        &mut self.engine().scratch
+    /// Takes out the buffers of statements, or makes them if the last statement failed and kept
+    /// them.
+    pub(crate) fn take_scratch(&mut self) -> Box<C::Scratch> {
+        self.engine().scratch.take().unwrap_or_default()
+    }
+
+    /// Gives the buffers back for the next statement.
+    pub(crate) fn put_scratch(&mut self, scratch: Box<C::Scratch>) {
+        self.engine().scratch = Some(scratch);
     }
 
     /// Freezes the state of the transaction, which is `contents`.
@@ -249,8 +257,7 @@ impl<C: Contents> Writer<C> {
     }
 
     fn enter(&mut self, stamp: u64) -> Version<C> {
-        let is_dead = Arc::new(AtomicBool::new(false));
-        self.engine().ledger.enter(stamp, Arc::clone(&is_dead));
+        let is_dead = self.engine().ledger.enter(stamp);
         Version { store: self.store.clone(), stamp, is_dead }
     }
 
@@ -260,11 +267,10 @@ impl<C: Contents> Writer<C> {
     /// # Panics
     ///
     /// When a statement found the indexes at odds with the schema.
-    pub(crate) fn publish(&mut self, contents: &C) -> (Version<C>, Doomed) {
+    pub(crate) fn publish(&mut self, contents: &C, doomed: &mut Doomed) -> Version<C> {
         assert!(!self.is_poisoned, "the transaction can only roll back");
-        let mut doomed = Doomed::default();
         if !self.segments.is_empty() {
-            self.settle_segments(&mut doomed);
+            self.settle_segments(doomed);
         }
         let engine = self.engine();
         let retired = engine.editor.retired.len();
@@ -274,7 +280,7 @@ impl<C: Contents> Writer<C> {
         let stamp = engine.editor.stamp;
         engine.editor.stamp += 1;
         self.retired = retired;
-        (self.enter(stamp), doomed)
+        self.enter(stamp)
     }
 
     /// Puts what the segments on the way to the end unlinked before what the last one did, and
@@ -293,25 +299,17 @@ impl<C: Contents> Writer<C> {
     }
 
     /// Ends the transaction without a new version; its state was `contents`.
-    pub(crate) fn abort(&mut self, contents: &C) -> Doomed {
+    pub(crate) fn abort(&mut self, contents: &C, doomed: &mut Doomed) {
         self.end_segment(contents);
         let segments = std::mem::take(&mut self.segments);
-        let mut doomed = Doomed::default();
-        self.engine().discard(segments.into_iter().rev(), &mut doomed);
-        self.clean_up(&mut doomed);
-        doomed
+        self.engine().discard(segments.into_iter().rev(), doomed);
+        self.finish(doomed);
     }
 
     /// Ends the transaction after its version was published: buries the versions that have died,
     /// frees some of what they kept, and gives the engine back. The rows are freed when the caller
-    /// drops what this returns, best without any lock.
-    pub(crate) fn finish(&mut self) -> Doomed {
-        let mut doomed = Doomed::default();
-        self.clean_up(&mut doomed);
-        doomed
-    }
-
-    fn clean_up(&mut self, doomed: &mut Doomed) {
+    /// drops `doomed`, best without any lock.
+    pub(crate) fn finish(&mut self, doomed: &mut Doomed) {
         let told = self.store.shared.deaths.load(Ordering::Acquire);
         let budget = Ledger::budget(self.retired);
         let engine = self.engine();

@@ -13,6 +13,8 @@
 
 use std::cmp::Ordering;
 
+use smallvec::SmallVec;
+
 use super::bulk::Bulk;
 use super::path::Path;
 use super::row::{NewRow, RowKind, RowPtr, RowRef};
@@ -20,15 +22,18 @@ use super::store::Workspace;
 use super::typed::TypedTree;
 use super::{Tree, TreeRef};
 
-/// The trees of one table in one version. A clone costs one small allocation.
+/// Trees that a table holds without an allocation: most tables have no more.
+const TREES_INLINE: usize = 4;
+
+/// The trees of one table in one version. A clone copies the roots.
 #[derive(Clone, Debug)]
 pub(crate) struct TableTrees {
     /// The primary tree, then those of the indexes.
-    trees: Box<[Tree]>,
+    trees: SmallVec<[Tree; TREES_INLINE]>,
 }
 
 /// Where a primary key is, or would be.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Place {
     path: Path,
     is_found: bool,
@@ -146,9 +151,8 @@ impl TableTrees {
     }
 
     /// Finds a primary key, for [`put`](TableTrees::put) and [`delete`](TableTrees::delete).
-    pub(crate) fn place(&self, key: &[u8]) -> Place {
-        let (path, is_found) = Path::find(self.trees[0].root, key);
-        Place { path, is_found }
+    pub(crate) fn find(&self, key: &[u8], place: &mut Place) {
+        place.is_found = place.path.find(self.trees[0].root, key);
     }
 
     /// The row at a place.
@@ -165,7 +169,7 @@ impl TableTrees {
     pub(crate) fn put<W: Workspace>(
         &mut self,
         writer: &mut W,
-        mut place: Place,
+        place: &Place,
         key: &[u8],
         row: NewRow,
         plan: &IndexChanges,
@@ -178,10 +182,10 @@ impl TableTrees {
         let tree = &mut self.trees[0];
         match before {
             Some(before) => {
-                writer.editor().replace(tree, &mut place.path, row);
+                writer.editor().replace(tree, &place.path, row);
                 writer.editor().retire_row(before);
             }
-            None => writer.editor().insert(tree, &mut place.path, key, row),
+            None => writer.editor().insert(tree, &place.path, key, row),
         }
     }
 
@@ -193,13 +197,13 @@ impl TableTrees {
     pub(crate) fn delete<W: Workspace>(
         &mut self,
         writer: &mut W,
-        mut place: Place,
+        place: &Place,
         plan: &IndexChanges,
     ) {
         let before = place.row();
         check_count(Some(before), plan);
         self.apply(writer, Some(before), None, plan);
-        writer.editor().remove(&mut self.trees[0], &mut place.path);
+        writer.editor().remove(&mut self.trees[0], &place.path);
         writer.editor().retire_row(before);
     }
 
@@ -210,10 +214,11 @@ impl TableTrees {
         after: Option<RowPtr>,
         plan: &IndexChanges,
     ) {
+        let mut path = Path::default();
         for change in &plan.changes {
             let key = &plan.bytes[change.start..change.end];
             let tree = &mut self.trees[1 + change.index];
-            let (mut path, is_found) = Path::find(tree.root, key);
+            let is_found = path.find(tree.root, key);
             let found = is_found.then(|| path.leaf()).map(|step| step.node.rows()[step.index]);
             let expected = if change.action == Action::Put { None } else { before };
             if found != expected {
@@ -222,9 +227,9 @@ impl TableTrees {
             }
             let editor = writer.editor();
             match (change.action, after) {
-                (Action::Remove, _) | (_, None) => editor.remove(tree, &mut path),
-                (Action::Keep, Some(row)) => editor.replace(tree, &mut path, row),
-                (Action::Put, Some(row)) => editor.insert(tree, &mut path, key, row),
+                (Action::Remove, _) | (_, None) => editor.remove(tree, &path),
+                (Action::Keep, Some(row)) => editor.replace(tree, &path, row),
+                (Action::Put, Some(row)) => editor.insert(tree, &path, key, row),
             }
         }
     }

@@ -8,8 +8,8 @@ use super::write::WriteTxn;
 use crate::error::Error;
 use crate::key::{AsKey, AsPrefix, KeyBuf, KeyRange, encode};
 use crate::schema::{Cardinality, Index, Table};
-use crate::table::{Mode, Planner, Rows, TableReader, TableState};
-use crate::tree::{NewRow, Row, RowMeta, SharedRow};
+use crate::table::{Mode, Rows, TableReader, TableState};
+use crate::tree::{NewRow, Place, Row, RowMeta, SharedRow};
 
 /// One table of a write transaction, from [`WriteTxn::table_mut`].
 ///
@@ -126,11 +126,12 @@ impl<'txn, 'db, T: Table> TableMut<'txn, 'db, T> {
         let revision = self.txn.revision();
         let mut key = KeyBuf::new();
         value.encode_primary_key(&mut key);
-        let place = self.state().claim(&key, mode)?;
+        let mut place = Place::default();
+        self.state().claim(&key, mode, &mut place)?;
         let before = self.state().row_at(&place);
         let created = before.map_or(revision, |before| before.meta().created);
         let row = NewRow::new(RowMeta { created, modified: revision }, value);
-        let mut planner = self.take_planner();
+        let mut planner = self.txn.writer.take_scratch();
         self.state().plan_put(&mut planner, &place, &key, row.borrow())?;
 
         let handle = row.borrow().typed::<T>().share();
@@ -139,16 +140,17 @@ impl<'txn, 'db, T: Table> TableMut<'txn, 'db, T> {
         let before = table.row_at(&place);
         log.push(self.position, &key, before);
         let before = before.map(|before| before.typed::<T>().share());
-        table.put(writer, &planner, place, &key, row, revision);
-        *self.txn.writer.scratch() = planner;
+        table.put(writer, &planner, &place, &key, row, revision);
+        self.txn.writer.put_scratch(planner);
         Ok((handle, before))
     }
 
     fn remove(&mut self, key: &[u8]) -> Option<SharedRow<T>> {
         let revision = self.txn.revision();
-        let place = self.state().place(key);
+        let mut place = Place::default();
+        self.state().find(key, &mut place);
         self.state().row_at(&place)?;
-        let mut planner = self.take_planner();
+        let mut planner = self.txn.writer.take_scratch();
         self.state().plan_delete(&mut planner, &place, key);
 
         let WriteTxn { contents, writer, log, .. } = &mut *self.txn;
@@ -156,14 +158,9 @@ impl<'txn, 'db, T: Table> TableMut<'txn, 'db, T> {
         let before = table.row_at(&place);
         log.push(self.position, key, before);
         let before = before.map(|before| before.typed::<T>().share());
-        table.delete(writer, &planner, place, revision);
-        *self.txn.writer.scratch() = planner;
+        table.delete(writer, &planner, &place, revision);
+        self.txn.writer.put_scratch(planner);
         before
-    }
-
-    /// The buffers for planning; a statement that fails makes the next one start with new ones.
-    fn take_planner(&mut self) -> Box<Planner> {
-        std::mem::take(self.txn.writer.scratch())
     }
 
     /// Deletes the rows that `select` finds and `doomed` agrees to.

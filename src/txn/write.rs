@@ -14,7 +14,7 @@ use crate::root::{Contents, Root, RootCell};
 use crate::schema::Table;
 use crate::sync::{Arc, WriterGuard};
 use crate::table::TableReader;
-use crate::tree::{SharedRow, Writer};
+use crate::tree::{Doomed, SharedRow, Writer};
 
 /// The one transaction that may write, from [`Db::write`](crate::Db::write).
 ///
@@ -241,12 +241,12 @@ impl<'db> WriteTxn<'db> {
     /// Publishes the contents and ends the transaction. The rows that no version needs any more are
     /// dropped last, because that runs the user's code.
     fn publish(&mut self) {
-        let (version, discarded) = self.writer.publish(&self.contents);
+        let mut doomed = Doomed::default();
+        let version = self.writer.publish(&self.contents, &mut doomed);
         self.cell.store(Root::new(self.contents.clone(), version));
         self.base = None;
-        let reclaimed = self.writer.finish();
+        self.writer.finish(&mut doomed);
         self.guard = None;
-        drop((discarded, reclaimed));
     }
 
     /// The entry that was applied last in the version under this transaction.
@@ -265,10 +265,10 @@ impl<'db> WriteTxn<'db> {
 impl Drop for WriteTxn<'_> {
     fn drop(&mut self) {
         if self.guard.is_some() {
-            let discarded = self.writer.abort(&self.contents);
+            let mut doomed = Doomed::default();
+            self.writer.abort(&self.contents, &mut doomed);
             self.base = None;
             self.guard = None;
-            drop(discarded);
         }
     }
 }

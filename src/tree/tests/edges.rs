@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::world::{Counted, One, World};
 use crate::tree::bulk::Bulk;
-use crate::tree::{RowRef, Tree, TreeRef, TypedTree, Workspace};
+use crate::tree::{Doomed, RowRef, Tree, TreeRef, TypedTree, Workspace};
 
 fn key() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
@@ -151,7 +151,7 @@ fn a_bulk_build_of_any_size_is_a_whole_tree() {
         assert!(tree.view().iter().map(number).eq(0..len));
         let One(mut trees) = world.newest.trees.clone();
         trees.set_rows(tree);
-        drop(writer.abort(&One(trees)));
+        writer.abort(&One(trees), &mut Doomed::default());
     }
     assert_eq!(world.alive(), 0);
 }
@@ -187,4 +187,31 @@ fn a_table_that_shrinks_gives_its_memory_back() {
         }
     }
     assert_eq!(world.alive(), 0);
+}
+
+/// Remainders that fill a node by their bytes, beside keys that are almost all prefix: no half of
+/// the entries fits, and neither does half of all bytes.
+#[test]
+fn nodes_are_split_by_the_bytes_that_they_hold() {
+    let key = |prefix: usize, rest: usize, n: u8| {
+        let mut key = vec![7; prefix];
+        key.extend([n].iter().chain(&vec![n; rest]));
+        key
+    };
+    for (prefix, rest, many) in [(2000, 2000, 18), (10, 4050, 9), (3000, 1000, 40), (0, 4000, 60)] {
+        for is_reverse in [false, true] {
+            let mut entries = BTreeMap::new();
+            for n in 0..60_u8 {
+                let rest = if n < many { rest } else { 0 };
+                entries
+                    .insert(key(prefix, rest, if is_reverse { 200 - n } else { n }), u32::from(n));
+            }
+            entries.insert(b"apart".to_vec(), 100);
+            entries.insert(vec![0xFF], 101);
+            for is_bulk in [false, true] {
+                let world = filled(&entries, is_bulk);
+                super::audit::check_version(&world.newest.trees, &entries);
+            }
+        }
+    }
 }

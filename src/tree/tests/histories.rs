@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::audit::check_version;
 use super::world::{Held, Model, One, World};
 use crate::sync::unmodelled::Ordering;
-use crate::tree::Branch;
+use crate::tree::{Branch, Doomed};
 
 /// The shapes of keys that differ in what a node does with them.
 #[derive(Clone, Copy, Debug)]
@@ -177,7 +177,7 @@ impl Run {
         if is_committed {
             self.world.commit(writer, trees, model);
         } else {
-            drop(writer.abort(&trees));
+            writer.abort(&trees, &mut Doomed::default());
         }
     }
 

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use crate::revision::Revision;
 use crate::sync::unmodelled::{AtomicUsize, Ordering};
 use crate::tree::{
-    Contents, IndexChanges, NewRow, RowKind, RowMeta, Store, TableTrees, Version, Workspace, Writer,
+    Contents, Doomed, IndexChanges, NewRow, Place, RowKind, RowMeta, Store, TableTrees, Version,
+    Workspace, Writer,
 };
 
 /// A row that knows how many of its kind are alive.
@@ -65,8 +66,9 @@ impl World {
         let trees = One(TableTrees::new(RowKind::of::<Counted>(), 1));
         let store = Store::new(trees.clone());
         let mut writer = store.write();
-        let (version, _) = writer.publish(&trees);
-        writer.finish();
+        let mut doomed = Doomed::default();
+        let version = writer.publish(&trees, &mut doomed);
+        writer.finish(&mut doomed);
         let newest = Held { trees, model: Model::new(), version, is_peek: false };
         Self { store, newest, alive: Arc::default() }
     }
@@ -91,7 +93,8 @@ impl World {
         number: Option<u32>,
     ) {
         let before = model.get(key).copied();
-        let place = trees.0.place(key);
+        let mut place = Place::default();
+        trees.0.find(key, &mut place);
         assert_eq!(trees.0.row_at(&place).map(|row| row.typed::<Counted>().number), before);
         let mut changes = IndexChanges::default();
         let old = before.map(|number| entry_of(number, key));
@@ -100,11 +103,11 @@ impl World {
         changes.plan(0, old, new);
         match number {
             Some(number) => {
-                trees.0.put(writer, place, key, self.row(number), &changes);
+                trees.0.put(writer, &place, key, self.row(number), &changes);
                 model.insert(key.to_vec(), number);
             }
             None if before.is_some() => {
-                trees.0.delete(writer, place, &changes);
+                trees.0.delete(writer, &place, &changes);
                 model.remove(key);
             }
             None => {}
@@ -113,10 +116,11 @@ impl World {
 
     /// Publishes and returns what was the newest before.
     pub(super) fn commit(&mut self, mut writer: Writer<One>, trees: One, model: Model) -> Held {
-        let (version, discarded) = writer.publish(&trees);
+        let mut doomed = Doomed::default();
+        let version = writer.publish(&trees, &mut doomed);
         let before =
             std::mem::replace(&mut self.newest, Held { trees, model, version, is_peek: false });
-        drop((writer.finish(), discarded));
+        writer.finish(&mut doomed);
         before
     }
 

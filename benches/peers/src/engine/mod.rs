@@ -6,14 +6,14 @@
 //! 2. A write builds its row, publishes, and drops what it replaced before it returns.
 
 mod concread;
-mod fsmdb;
+mod typed;
 mod locked;
 mod map;
 mod published;
 mod skiplist;
 
 pub(crate) use self::concread::Concread;
-pub(crate) use self::fsmdb::Fsmdb;
+pub(crate) use self::typed::Fsmdb;
 pub(crate) use self::locked::Locked;
 pub(crate) use self::map::{BTree, Im, Imbl, Vart};
 pub(crate) use self::published::Published;
