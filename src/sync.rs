@@ -30,8 +30,17 @@ pub(crate) use std::sync::RwLock;
 /// held.
 #[derive(Debug)]
 pub(crate) struct WriterLock {
-    is_taken: Mutex<bool>,
+    turn: Mutex<Turn>,
     released: Condvar,
+}
+
+/// Whose turn it is to write.
+#[derive(Debug, Default)]
+struct Turn {
+    is_taken: bool,
+    /// Threads that wait. When there are none, the release need not wake anybody, which would be
+    /// a system call.
+    waiting: usize,
 }
 
 /// Gives the right to write back when it is dropped.
@@ -42,35 +51,42 @@ pub(crate) struct WriterGuard<'a> {
 
 impl WriterLock {
     pub(crate) fn new() -> Self {
-        Self { is_taken: Mutex::new(false), released: Condvar::new() }
+        Self { turn: Mutex::new(Turn::default()), released: Condvar::new() }
     }
 
     /// Takes the right to write, waiting for whoever has it.
     pub(crate) fn lock(&self) -> WriterGuard<'_> {
-        let mut is_taken = self.state();
-        while *is_taken {
-            is_taken = self.released.wait(is_taken).expect("no code panics under this mutex");
+        let mut turn = self.turn();
+        while turn.is_taken {
+            turn.waiting += 1;
+            turn = self.released.wait(turn).expect("no code panics under this mutex");
+            turn.waiting -= 1;
         }
-        *is_taken = true;
+        turn.is_taken = true;
         WriterGuard { lock: self }
     }
 
     /// Takes the right to write if no one has it.
     pub(crate) fn try_lock(&self) -> Option<WriterGuard<'_>> {
-        let mut is_taken = self.state();
-        let was_taken = std::mem::replace(&mut *is_taken, true);
+        let mut turn = self.turn();
+        let was_taken = std::mem::replace(&mut turn.is_taken, true);
         (!was_taken).then(|| WriterGuard { lock: self })
     }
 
-    fn state(&self) -> MutexGuard<'_, bool> {
-        self.is_taken.lock().expect("no code panics under this mutex")
+    fn turn(&self) -> MutexGuard<'_, Turn> {
+        self.turn.lock().expect("no code panics under this mutex")
     }
 }
 
 impl Drop for WriterGuard<'_> {
     fn drop(&mut self) {
-        *self.lock.state() = false;
-        self.lock.released.notify_one();
+        let mut turn = self.lock.turn();
+        turn.is_taken = false;
+        let is_awaited = turn.waiting > 0;
+        drop(turn);
+        if is_awaited {
+            self.lock.released.notify_one();
+        }
     }
 }
 

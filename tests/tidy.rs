@@ -40,7 +40,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("rmp", &["src/messagepack.rs"]),
     ("rmp_serde", &["src/messagepack.rs"]),
     ("slog", &["src/raft/"]),
-    ("smallvec", &["src/tree/reclaim.rs", "src/tree/table.rs"]),
+    ("smallvec", &["src/tree/reclaim.rs", "src/tree/table.rs", "src/txn/changes.rs"]),
     ("unicase", &["src/key/folded.rs"]),
     ("uuid", &["src/key/"]),
 ];

@@ -19,11 +19,13 @@ use super::row::RowPtr;
 use super::scratch::Scratch;
 use crate::limits::NODE_REMAINDER_BYTES_MAX;
 
-/// Something that a version no longer needs, and the stamp of the transaction that made it.
+/// Something that a version no longer needs, and the stamp of the transaction that made it. Lists
+/// of these are long while an old version is held, so it is packed into two words.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Retired {
-    pub(super) item: Item,
-    pub(super) birth: u64,
+    pointer: Value,
+    /// The stamp, and whether it is a row in the lowest bit.
+    word: u64,
 }
 
 /// What the engine frees one by one.
@@ -31,6 +33,27 @@ pub(super) struct Retired {
 pub(super) enum Item {
     Node(NodePtr),
     Row(RowPtr),
+}
+
+impl Retired {
+    pub(super) fn new(item: Item, birth: u64) -> Self {
+        match item {
+            Item::Node(node) => Self { pointer: node.into(), word: birth << 1 },
+            Item::Row(row) => Self { pointer: row.into(), word: birth << 1 | 1 },
+        }
+    }
+
+    pub(super) fn birth(self) -> u64 {
+        self.word >> 1
+    }
+
+    pub(super) fn item(self) -> Item {
+        if self.word & 1 == 0 {
+            Item::Node(self.pointer.into_node())
+        } else {
+            Item::Row(self.pointer.into_row())
+        }
+    }
 }
 
 /// The means to change trees: where nodes come from, and what this transaction has unlinked.
@@ -65,14 +88,14 @@ impl Editor {
         if birth == self.stamp {
             node.free(&mut self.arena);
         } else if !self.is_fork {
-            self.retired.push(Retired { item: Item::Node(node), birth });
+            self.retired.push(Retired::new(Item::Node(node), birth));
         }
     }
 
     /// Unlinks a row. Even one of this transaction is kept until its end: others borrow it.
     pub(super) fn retire_row(&mut self, row: RowPtr) {
         if !self.is_fork {
-            self.retired.push(Retired { item: Item::Row(row), birth: row.birth() });
+            self.retired.push(Retired::new(Item::Row(row), row.birth()));
         }
     }
 

@@ -101,10 +101,10 @@ impl<'v> TreeRef<'v> {
     #[inline]
     pub(crate) fn get(self, key: &[u8]) -> Option<RowRef<'v>> {
         let mut node = self.root()?;
-        while !node.is_leaf() {
+        for _ in 0..node.level() {
             node = node.child(node.route(key));
         }
-        let index = node.find(key).ok()?;
+        let index = node.find_exact(key)?;
         Some(node.rows()[index].borrow())
     }
 

@@ -38,7 +38,12 @@ impl Path {
         while !node.is_leaf() {
             let index = node.route(key);
             self.push(node, index);
-            node = node.child(index);
+            let child = node.child(index);
+            if node.level() == 1 {
+                // Whoever comes by a path is about to copy the leaf.
+                child.prefetch_whole();
+            }
+            node = child;
         }
         let found = node.find(key);
         let (Ok(index) | Err(index)) = found;

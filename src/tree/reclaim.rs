@@ -156,11 +156,11 @@ impl Ledger {
             {
                 budget -= 1;
                 match &mut older {
-                    Some(record) if retired.birth <= record.stamp => {
+                    Some(record) if retired.birth() <= record.stamp => {
                         record.dead_list.push(retired);
                     }
                     _ => {
-                        free(retired.item, arena, doomed);
+                        free(retired.item(), arena, doomed);
                     }
                 }
             }

@@ -25,6 +25,8 @@ use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::ptr::NonNull;
 
+use super::arena::LINE_BYTES;
+use super::node::prefetch;
 use crate::limits::ROW_HANDLES_MAX;
 use crate::revision::Revision;
 use crate::sync::unmodelled::{AtomicU32, Ordering};
@@ -266,8 +268,21 @@ impl RowPtr {
         self.0.cast()
     }
 
+    /// The row at an [`address`](RowPtr::address).
+    pub(super) fn from_address(address: NonNull<()>) -> Self {
+        Self(address.cast())
+    }
+
     pub(super) fn birth(self) -> u64 {
         self.header().birth
+    }
+
+    /// Asks the processor to fetch the row's header and what stands right behind it.
+    #[inline(always)]
+    pub(super) fn prefetch(self) {
+        let address = self.0.as_ptr().cast_const().cast::<u8>();
+        prefetch(address);
+        prefetch(address.wrapping_add(LINE_BYTES));
     }
 
     fn retain(self) {

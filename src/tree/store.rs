@@ -336,7 +336,7 @@ impl<C: Contents> Writer<C> {
     /// Everything on the lists.
     pub(super) fn waiting(&self) -> impl Iterator<Item = Item> {
         let ledger = self.engine.iter().map(|engine| &engine.ledger);
-        ledger.flat_map(Ledger::waiting).map(|retired| retired.item)
+        ledger.flat_map(Ledger::waiting).map(|retired| retired.item())
     }
 
     pub(super) fn held_bytes(&self) -> usize {
@@ -392,7 +392,7 @@ impl<C: Contents> Engine<C> {
         }
         let is_peeked = self.ledger.newest().is_some_and(|newest| newest >= first);
         if is_peeked {
-            let mut items = made.into_iter().map(|item| Retired { item, birth: first }).collect();
+            let mut items = made.into_iter().map(|item| Retired::new(item, first)).collect();
             self.ledger.retire(&mut items);
             return;
         }
@@ -422,7 +422,7 @@ impl<C: Contents> Drop for Engine<C> {
         let mut doomed = Doomed::default();
         self.made.drain(..).for_each(|row| doomed.push(row));
         for retired in self.ledger.drain() {
-            if let Item::Row(row) = retired.item {
+            if let Item::Row(row) = retired.item() {
                 doomed.push(row);
             }
         }

@@ -6,7 +6,7 @@ use std::ops::Bound;
 
 use super::TreeRef;
 use super::cursor::Entries;
-use super::node::{NodePtr, prefetch};
+use super::node::NodePtr;
 use super::row::{Row, RowPtr};
 
 /// Keys that are looked up together, so that their cache misses overlap.
@@ -98,7 +98,7 @@ impl<'v, T: 'static> TypedTree<'v, T> {
         for ((row, node), key) in rows.iter_mut().zip(nodes).zip(keys) {
             *row = find(node, key.as_ref());
             if let Some(row) = row {
-                prefetch(row.address().as_ptr().cast());
+                row.prefetch();
             }
         }
         for (found, row) in found.iter_mut().zip(rows) {
@@ -108,7 +108,7 @@ impl<'v, T: 'static> TypedTree<'v, T> {
 }
 
 fn find(leaf: NodePtr, key: &[u8]) -> Option<RowPtr> {
-    leaf.find(key).ok().map(|index| leaf.rows()[index])
+    leaf.find_exact(key).map(|index| leaf.rows()[index])
 }
 
 /// The row as the type that the tree was asked for.

@@ -5,6 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::revision::Revision;
+use smallvec::SmallVec;
+
 use crate::root::Contents;
 use crate::schema::{Table, TableSchema};
 use crate::tree::{AnyRow, KeptRow, Row, RowRef};
@@ -24,14 +26,19 @@ pub(super) struct Frozen {
     last: Option<Arc<Part>>,
 }
 
+/// Statements, and bytes of their keys, that a part holds without an allocation: those of a small
+/// transaction.
+const STATEMENTS_INLINE: usize = 2;
+const KEYS_INLINE: usize = 64;
+
 /// A stretch of the log.
 #[derive(Default)]
 struct Part {
     /// Statements before this part.
     base: usize,
     before: Frozen,
-    keys: Vec<u8>,
-    statements: Vec<Touched>,
+    keys: SmallVec<[u8; KEYS_INLINE]>,
+    statements: SmallVec<[Touched; STATEMENTS_INLINE]>,
 }
 
 struct Touched {
@@ -41,11 +48,10 @@ struct Touched {
 }
 
 impl ChangeLog {
-    pub(super) fn push(&mut self, table: usize, key: &[u8], before: Option<RowRef<'_>>) {
+    pub(super) fn push(&mut self, table: usize, key: &[u8], before: Option<KeptRow>) {
         let Part { keys, statements, .. } = &mut self.running;
         let start = keys.len();
         keys.extend_from_slice(key);
-        let before = before.map(RowRef::keep);
         statements.push(Touched { table, key: (start, keys.len()), before });
     }
 

@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::key::{AsKey, AsPrefix, KeyBuf, KeyRange, encode};
 use crate::schema::{Cardinality, Index, Table};
 use crate::table::{Mode, Rows, TableReader, TableState};
-use crate::tree::{NewRow, Place, Row, RowMeta, SharedRow};
+use crate::tree::{KeptRow, NewRow, Place, Row, RowMeta, RowRef, SharedRow};
 
 /// One table of a write transaction, from [`WriteTxn::table_mut`].
 ///
@@ -39,7 +39,8 @@ impl<'txn, 'db, T: Table> TableMut<'txn, 'db, T> {
     /// [`Error::KeyExists`], [`Error::Taken`], [`Error::KeyTooLong`] or
     /// [`Error::TooManyEntries`]; nothing has changed then.
     pub fn insert(&mut self, row: T) -> Result<SharedRow<T>, Error> {
-        self.put(row, Mode::Insert).map(|(row, _)| row)
+        let (row, _) = self.put(row, Mode::Insert)?;
+        Ok(row.borrow().typed::<T>().share())
     }
 
     /// Inserts `row`, or replaces the row with its primary key and returns that one.
@@ -52,7 +53,7 @@ impl<'txn, 'db, T: Table> TableMut<'txn, 'db, T> {
     /// then.
     pub fn upsert(&mut self, row: T) -> Result<Option<SharedRow<T>>, Error> {
         let (_, before) = self.put(row, Mode::Upsert)?;
-        Ok(before)
+        Ok(before.map(|before| before.borrow().typed::<T>().share()))
     }
 
     /// Changes the row with the primary key `key` by a closure that works on a copy.
@@ -87,12 +88,14 @@ impl<'txn, 'db, T: Table> TableMut<'txn, 'db, T> {
                 changed: schema.print_key(&changed),
             });
         }
-        self.put(value, Mode::Upsert).map(|(row, _)| row)
+        let (row, _) = self.put(value, Mode::Upsert)?;
+        Ok(row.borrow().typed::<T>().share())
     }
 
     /// Deletes the row with the primary key `key` and returns it.
     pub fn delete<Q: AsKey<T::Key> + ?Sized>(&mut self, key: &Q) -> Option<SharedRow<T>> {
-        self.remove(&encode(key))
+        let row = self.remove(&encode(key))?;
+        Some(row.borrow().typed::<T>().share())
     }
 
     /// Deletes the rows whose primary keys lie in `range` and returns how many there were;
@@ -122,7 +125,8 @@ impl<'txn, 'db, T: Table> TableMut<'txn, 'db, T> {
         self.txn.contents.table(self.position)
     }
 
-    fn put(&mut self, value: T, mode: Mode) -> Result<(SharedRow<T>, Option<SharedRow<T>>), Error> {
+    /// Puts a row and gives it and the one that it replaced.
+    fn put(&mut self, value: T, mode: Mode) -> Result<(KeptRow, Option<KeptRow>), Error> {
         let revision = self.txn.revision();
         let mut key = KeyBuf::new();
         value.encode_primary_key(&mut key);
@@ -134,18 +138,19 @@ impl<'txn, 'db, T: Table> TableMut<'txn, 'db, T> {
         let mut planner = self.txn.writer.take_scratch();
         self.state().plan_put(&mut planner, &place, &key, row.borrow())?;
 
-        let handle = row.borrow().typed::<T>().share();
+        let kept = row.borrow().keep();
         let WriteTxn { contents, writer, log, .. } = &mut *self.txn;
         let table = contents.table_mut(self.position);
         let before = table.row_at(&place);
+        let before = before.map(RowRef::keep);
         log.push(self.position, &key, before);
-        let before = before.map(|before| before.typed::<T>().share());
         table.put(writer, &planner, &place, &key, row, revision);
         self.txn.writer.put_scratch(planner);
-        Ok((handle, before))
+        Ok((kept, before))
     }
 
-    fn remove(&mut self, key: &[u8]) -> Option<SharedRow<T>> {
+    /// Takes a row out and gives it.
+    fn remove(&mut self, key: &[u8]) -> Option<KeptRow> {
         let revision = self.txn.revision();
         let mut place = Place::default();
         self.state().find(key, &mut place);
@@ -156,8 +161,8 @@ impl<'txn, 'db, T: Table> TableMut<'txn, 'db, T> {
         let WriteTxn { contents, writer, log, .. } = &mut *self.txn;
         let table = contents.table_mut(self.position);
         let before = table.row_at(&place);
+        let before = before.map(RowRef::keep);
         log.push(self.position, key, before);
-        let before = before.map(|before| before.typed::<T>().share());
         table.delete(writer, &planner, &place, revision);
         self.txn.writer.put_scratch(planner);
         before

@@ -2,13 +2,41 @@
 
 use std::cmp::Ordering;
 
-use super::{FIXED_BYTES, HEAD_BYTES, LINE_BYTES, NodePtr, head_of, prefetch, rest_of};
+use super::{
+    FIXED_BYTES, HEAD_BYTES, LINE_BYTES, NodePtr, PREFIX_INLINE, head_of, prefetch, rest_of,
+};
 use crate::tree::search::count_less;
 
 /// Compares the parts of two keys after equal heads: `rest` is what follows the head, `len` the
 /// length of the whole part after the prefix, which tells "a" from "a\0".
 fn compare_rest(rest: &[u8], len: usize, other: &[u8], other_len: usize) -> Ordering {
     rest.cmp(other).then(len.cmp(&other_len))
+}
+
+/// Whether two byte strings of the same length are equal. Remainders of keys are short: a few words
+/// are compared faster than the library function is called.
+#[inline(always)]
+fn is_equal(one: &[u8], other: &[u8]) -> bool {
+    let (ones, one_rest) = one.as_chunks::<8>();
+    let (others, other_rest) = other.as_chunks::<8>();
+    let mut differs = 0;
+    for (one, other) in ones.iter().zip(others) {
+        differs |= u64::from_le_bytes(*one) ^ u64::from_le_bytes(*other);
+    }
+    if one_rest.is_empty() {
+        return differs == 0;
+    }
+    match (one.last_chunk::<8>(), other.last_chunk::<8>()) {
+        (Some(one), Some(other)) => {
+            differs |= u64::from_le_bytes(*one) ^ u64::from_le_bytes(*other);
+        }
+        _ => {
+            for (one, other) in one_rest.iter().zip(other_rest) {
+                differs |= u64::from(one ^ other);
+            }
+        }
+    }
+    differs == 0
 }
 
 impl NodePtr {
@@ -51,13 +79,29 @@ impl NodePtr {
         low
     }
 
+    /// What follows the prefix of the node in `key`, if `key` begins with it.
+    #[inline(always)]
+    fn suffix_of(self, key: &[u8]) -> Option<&[u8]> {
+        let node = self.node();
+        let len = usize::from(node.prefix_len);
+        match key.first_chunk::<PREFIX_INLINE>() {
+            // The bytes beyond a short prefix are zero in the header, and masked out in the key.
+            Some(start) if len <= PREFIX_INLINE => {
+                let mask = (1_u64 << (8 * len as u32 % 64)).wrapping_sub(1);
+                let mask = if len == PREFIX_INLINE { u64::MAX } else { mask };
+                let differs = (u64::from_le_bytes(*start) & mask) ^ u64::from_le_bytes(node.prefix);
+                (differs == 0).then(|| &key[len..])
+            }
+            _ => key.strip_prefix(self.prefix()),
+        }
+    }
+
     /// Which child of an inner node `key` belongs to.
     #[inline(always)]
     pub(in crate::tree) fn route(self, key: &[u8]) -> usize {
-        let prefix = self.prefix();
-        match key.strip_prefix(prefix) {
+        match self.suffix_of(key) {
             Some(suffix) => self.position(suffix, 1, true) - 1,
-            None if key < prefix => 0,
+            None if key < self.prefix() => 0,
             None => self.len() - 1,
         }
     }
@@ -66,10 +110,9 @@ impl NodePtr {
     /// that is greater.
     #[inline(always)]
     pub(in crate::tree) fn bound(self, key: &[u8], or_equal: bool) -> usize {
-        let prefix = self.prefix();
-        match key.strip_prefix(prefix) {
+        match self.suffix_of(key) {
             Some(suffix) => self.position(suffix, 0, or_equal),
-            None if key < prefix => 0,
+            None if key < self.prefix() => 0,
             None => self.len(),
         }
     }
@@ -77,24 +120,56 @@ impl NodePtr {
     /// The position of `key` in a leaf, or where it would be.
     #[inline(always)]
     pub(in crate::tree) fn find(self, key: &[u8]) -> Result<usize, usize> {
-        let prefix = self.prefix();
-        let Some(suffix) = key.strip_prefix(prefix) else {
-            return Err(if key < prefix { 0 } else { self.len() });
-        };
-        let index = self.position(suffix, 0, false);
-        if index < self.len() && self.node().heads[index] == head_of(suffix) {
-            let (len, rest) = self.rest(index);
-            if len == suffix.len() && rest == rest_of(suffix) {
-                return Ok(index);
+        match self.suffix_of(key) {
+            Some(suffix) => {
+                let index = self.position(suffix, 0, false);
+                if self.is_at(index, suffix) { Ok(index) } else { Err(index) }
             }
+            None => Err(if key < self.prefix() { 0 } else { self.len() }),
         }
-        Err(index)
+    }
+
+    /// The position of `key` in a leaf, if it is there.
+    #[inline(always)]
+    pub(in crate::tree) fn find_exact(self, key: &[u8]) -> Option<usize> {
+        let suffix = self.suffix_of(key)?;
+        let heads = &self.node().heads;
+        let head = head_of(suffix);
+        let index = count_less(heads, head);
+        if index >= self.len() || heads[index] != head {
+            return None;
+        }
+        if self.is_at(index, suffix) {
+            return Some(index);
+        }
+        // Rarely do several keys of a leaf begin alike for four bytes after the prefix.
+        let index = self.position(suffix, index, false);
+        self.is_at(index, suffix).then_some(index)
+    }
+
+    /// Whether the key at `index` is the prefix and `suffix`.
+    #[inline(always)]
+    fn is_at(self, index: usize, suffix: &[u8]) -> bool {
+        if index >= self.len() || self.node().heads[index] != head_of(suffix) {
+            return false;
+        }
+        let (len, rest) = self.rest(index);
+        len == suffix.len() && is_equal(rest, rest_of(suffix))
     }
 
     /// Asks the processor to fetch what a search in this node will read.
     #[inline(always)]
     pub(in crate::tree) fn prefetch(self) {
         for line in 0..FIXED_BYTES.div_ceil(LINE_BYTES) {
+            prefetch(self.0.as_ptr().cast::<u8>().wrapping_add(line * LINE_BYTES));
+        }
+    }
+
+    /// Asks the processor to fetch what a copy of this node will read, without a look at how long
+    /// it is: leaves of short keys have about so many lines.
+    #[inline(always)]
+    pub(in crate::tree) fn prefetch_whole(self) {
+        for line in 0..20 {
             prefetch(self.0.as_ptr().cast::<u8>().wrapping_add(line * LINE_BYTES));
         }
     }

@@ -55,6 +55,18 @@ unsafe impl Sync for NodePtr {}
 #[repr(transparent)]
 pub(in crate::tree) struct Value(NonNull<()>);
 
+impl Value {
+    /// The node that the value was made of.
+    pub(in crate::tree) fn into_node(self) -> NodePtr {
+        NodePtr(self.0.cast())
+    }
+
+    /// The row that the value was made of.
+    pub(in crate::tree) fn into_row(self) -> RowPtr {
+        RowPtr::from_address(self.0)
+    }
+}
+
 // SAFETY: a value is a pointer to a node or a row, which are both `Send`.
 unsafe impl Send for Value {}
 
