@@ -7,11 +7,10 @@ use std::sync::Arc;
 use super::error::SnapshotError;
 use super::format::{Header, OnProgress, Progress};
 use super::reader::{RawRow, SnapshotReader, Step};
-use crate::key::KeyBuf;
 use crate::root::{Contents, Root};
 use crate::schema::{Schema, TableSchema};
-use crate::table::TableState;
-use crate::tree::{Doomed, NewRow, Store};
+use crate::table::{KeyedRows, TableState};
+use crate::tree::{Doomed, Store};
 
 /// Reads `source` whole and builds a root of `schema` from it, telling `progress` after each
 /// frame. Nothing but the result is affected.
@@ -43,7 +42,7 @@ struct Loader {
 
 struct LoadingTable {
     schema: Arc<TableSchema>,
-    rows: Vec<(KeyBuf, NewRow)>,
+    rows: KeyedRows,
 }
 
 impl Loader {
@@ -62,7 +61,7 @@ impl Loader {
                     expected: schema.version,
                 });
             }
-            tables.push(LoadingTable { schema, rows: Vec::new() });
+            tables.push(LoadingTable { schema, rows: KeyedRows::default() });
         }
         // Names in the header are distinct and all known, so a missing one shows in the count.
         let missing = schema.tables().iter().find(|known| {
@@ -88,7 +87,7 @@ impl Loader {
             return Err(failed(0, "the row was modified after its table".into()));
         }
         let key = schema.key_of(row.borrow());
-        if rows.last().is_some_and(|(last, _)| *last >= key) {
+        if rows.last_key().is_some_and(|last| *last >= *key) {
             return Err(SnapshotError::RowOrder {
                 table: schema.name.to_string(),
                 row: raw.row,
@@ -96,7 +95,7 @@ impl Loader {
                 key: schema.print_key(&key),
             });
         }
-        rows.push((key, row));
+        rows.push(&key, row);
         Ok(())
     }
 

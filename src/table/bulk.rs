@@ -1,15 +1,63 @@
 //! Builds a table from all of its rows at once.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::entries::EntryKeys;
 use super::state::TableState;
 use crate::error::Error;
-use crate::key::KeyBuf;
 use crate::limits::KEY_BYTES_MAX;
 use crate::revision::Revision;
 use crate::schema::{IndexKeys, TableSchema};
 use crate::tree::{Filled, NewRow, Workspace};
+
+/// The rows of a table with their primary keys, the bytes of all keys in one buffer.
+#[derive(Debug, Default)]
+pub(crate) struct KeyedRows {
+    bytes: Vec<u8>,
+    /// The place of each key in `bytes`.
+    keys: Vec<Range<usize>>,
+    rows: Vec<NewRow>,
+}
+
+impl KeyedRows {
+    pub(crate) fn push(&mut self, key: &[u8], row: NewRow) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(key);
+        self.keys.push(start..self.bytes.len());
+        self.rows.push(row);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// The key that was added last.
+    pub(crate) fn last_key(&self) -> Option<&[u8]> {
+        self.keys.last().map(|key| &self.bytes[key.clone()])
+    }
+
+    /// The keys in the order of the rows.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &[u8]> {
+        self.keys.iter().map(|key| &self.bytes[key.clone()])
+    }
+
+    /// Puts the rows in the order of their keys; gives a key that two rows have.
+    pub(crate) fn sort(&mut self) -> Option<&[u8]> {
+        if !self.keys().is_sorted_by(|one, other| one < other) {
+            let bytes = &self.bytes;
+            let rows = std::mem::take(&mut self.rows);
+            let mut both: Vec<_> = std::mem::take(&mut self.keys).into_iter().zip(rows).collect();
+            both.sort_by(|(one, _), (other, _)| bytes[one.clone()].cmp(&bytes[other.clone()]));
+            (self.keys, self.rows) = both.into_iter().unzip();
+        }
+        self.keys().zip(self.keys().skip(1)).find(|(one, next)| one == next).map(|(one, _)| one)
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (&[u8], &NewRow)> {
+        self.keys().zip(&self.rows)
+    }
+}
 
 /// The entries of one index: the bytes of all keys, and for each its place in them and the number
 /// of its row.
@@ -41,7 +89,7 @@ impl TableState {
     pub(crate) fn from_rows<W: Workspace>(
         workspace: &mut W,
         schema: Arc<TableSchema>,
-        rows: Vec<(KeyBuf, NewRow)>,
+        rows: KeyedRows,
         modified: Revision,
     ) -> Result<Self, Error> {
         let mut table = Self::new(schema);
@@ -51,12 +99,12 @@ impl TableState {
         for position in 0..table.schema.indexes.len() {
             indexes.push(table.index_entries(position, &rows, &mut counts)?);
         }
-        if let Some((key, _)) = rows.iter().find(|(key, _)| key.len() > KEY_BYTES_MAX) {
+        if let Some(key) = rows.keys().find(|key| key.len() > KEY_BYTES_MAX) {
             return Err(table.too_long(None, key.len()));
         }
-        let (keys, rows): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
-        let rows = keys.iter().zip(rows).zip(counts);
-        let rows = rows.map(|((key, row), count)| (key.as_slice(), row, count));
+        let KeyedRows { bytes, keys, rows } = rows;
+        let rows = keys.into_iter().zip(rows).zip(counts);
+        let rows = rows.map(|((key, row), count)| (&bytes[key], row, count));
         let mut rows = table.trees.fill(workspace, rows);
         for (position, index) in indexes.iter().enumerate() {
             let entries = index.entries.iter().map(|entry| (index.key(*entry), entry.2));
@@ -70,7 +118,7 @@ impl TableState {
     fn index_entries(
         &self,
         position: usize,
-        rows: &[(KeyBuf, NewRow)],
+        rows: &KeyedRows,
         counts: &mut [usize],
     ) -> Result<IndexEntries, Error> {
         let (mut values, mut keys) = (IndexKeys::default(), EntryKeys::default());
@@ -90,7 +138,7 @@ impl TableState {
         for pair in index.entries.windows(2) {
             let (one, next) = (index.key(pair[0]), index.key(pair[1]));
             if one == next {
-                let owner = rows[pair[0].2.min(pair[1].2)].1.borrow();
+                let owner = rows.rows[pair[0].2.min(pair[1].2)].borrow();
                 return Err(self.taken(position, one, owner));
             }
         }

@@ -23,6 +23,7 @@ mod rows;
 mod state;
 mod statement;
 
+pub(crate) use bulk::KeyedRows;
 pub(crate) use entries::Planner;
 pub use index::IndexReader;
 pub use reader::TableReader;

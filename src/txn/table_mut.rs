@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use super::savepoint::Savepoint;
 use super::write::WriteTxn;
 use crate::error::Error;
 use crate::key::{AsKey, AsPrefix, KeyBuf, KeyRange, encode};
 use crate::schema::{Cardinality, Index, Table};
-use crate::table::{Mode, Rows, TableReader, TableState};
+use crate::table::{KeyedRows, Mode, Rows, TableReader, TableState};
 use crate::tree::{KeptRow, NewRow, Place, Row, RowMeta, RowRef, SharedRow};
 
 /// One table of a write transaction, from [`WriteTxn::table_mut`].
@@ -41,6 +42,66 @@ impl<'txn, 'db, T: Table> TableMut<'txn, 'db, T> {
     pub fn insert(&mut self, row: T) -> Result<SharedRow<T>, Error> {
         let (row, _) = self.put(row, Mode::Insert)?;
         Ok(row.borrow().typed::<T>().share())
+    }
+
+    /// Inserts many rows, all or none, and returns how many.
+    ///
+    /// Into an empty table this is several times faster than one by one: keys and index entries
+    /// are sorted (rows that come in the order of their keys need no sorting) and each tree is
+    /// built from below, which also packs it tighter.
+    ///
+    /// ```
+    /// # use fsmdb::{Db, Table};
+    /// # use serde::{Deserialize, Serialize};
+    /// # #[derive(Clone, Debug, Serialize, Deserialize, Table)]
+    /// # #[table(name = "nodes")]
+    /// # struct Node { #[key] id: u64 }
+    /// # let db = Db::builder().table::<Node>().build()?;
+    /// let mut txn = db.write();
+    /// let count = txn.table_mut::<Node>().insert_all((0..1000).map(|id| Node { id }))?;
+    /// assert_eq!(count, 1000);
+    /// txn.commit();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`insert`](TableMut::insert), for a row that is refused; nothing has changed then.
+    pub fn insert_all(&mut self, rows: impl IntoIterator<Item = T>) -> Result<usize, Error> {
+        if self.state().len() > 0 {
+            let before = self.txn.savepoint();
+            let mut undo = Undo { txn: &mut *self.txn, before: &before, is_done: false };
+            let mut table = TableMut::<T>::new(&mut *undo.txn, self.position);
+            let mut count = 0;
+            for row in rows {
+                table.put(row, Mode::Insert)?;
+                count += 1;
+            }
+            undo.is_done = true;
+            return Ok(count);
+        }
+        let revision = self.txn.revision();
+        let meta = RowMeta { created: revision, modified: revision };
+        let (mut keyed, mut key) = (KeyedRows::default(), KeyBuf::new());
+        for row in rows {
+            key.clear();
+            row.encode_primary_key(&mut key);
+            keyed.push(&key, NewRow::new(meta, row));
+        }
+        let schema = Arc::clone(self.state().schema());
+        if let Some(key) = keyed.sort() {
+            let (table, key) = (schema.name.to_string(), schema.print_key(key));
+            return Err(Error::KeyExists { table, key });
+        }
+        let count = keyed.len();
+        let WriteTxn { contents, writer, log, .. } = &mut *self.txn;
+        let table = TableState::from_rows(writer, schema, keyed, revision)?;
+        let mut rows = table.rows().keyed();
+        while let Some((key, _)) = rows.next() {
+            log.push(self.position, key, None);
+        }
+        contents.set_table(self.position, table);
+        Ok(count)
     }
 
     /// Inserts `row`, or replaces the row with its primary key and returns that one.

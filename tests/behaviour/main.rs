@@ -11,6 +11,7 @@ mod files;
 mod frames;
 mod hostile_files;
 mod indexes;
+mod lookups;
 mod machine;
 mod metadata;
 mod reads;
