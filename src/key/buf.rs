@@ -1,8 +1,8 @@
 //! The buffer that keys are encoded into.
 //!
 //! This file owns the storage of an encoded key: on the stack while it is short. Appending a piece
-//! of known length compiles to a few moves, which a lookup feels. It knows nothing of what the bytes
-//! mean.
+//! of known length compiles to a few moves, which a lookup feels. It knows nothing of what the
+//! bytes mean.
 //!
 //! # Invariants
 //!

@@ -1,6 +1,5 @@
 //! Builds a table from all of its rows at once.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use super::entries::EntryKeys;
@@ -15,16 +14,15 @@ use crate::tree::{Filled, NewRow, Workspace};
 #[derive(Debug, Default)]
 pub(crate) struct KeyedRows {
     bytes: Vec<u8>,
-    /// The place of each key in `bytes`.
-    keys: Vec<Range<usize>>,
+    /// Where each key ends in `bytes`; it begins where the one before ends.
+    ends: Vec<usize>,
     rows: Vec<NewRow>,
 }
 
 impl KeyedRows {
     pub(crate) fn push(&mut self, key: &[u8], row: NewRow) {
-        let start = self.bytes.len();
         self.bytes.extend_from_slice(key);
-        self.keys.push(start..self.bytes.len());
+        self.ends.push(self.bytes.len());
         self.rows.push(row);
     }
 
@@ -32,24 +30,34 @@ impl KeyedRows {
         self.rows.len()
     }
 
+    fn key(&self, index: usize) -> &[u8] {
+        let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.bytes[start..self.ends[index]]
+    }
+
     /// The key that was added last.
     pub(crate) fn last_key(&self) -> Option<&[u8]> {
-        self.keys.last().map(|key| &self.bytes[key.clone()])
+        self.len().checked_sub(1).map(|last| self.key(last))
     }
 
     /// The keys in the order of the rows.
-    pub(crate) fn keys(&self) -> impl Iterator<Item = &[u8]> {
-        self.keys.iter().map(|key| &self.bytes[key.clone()])
+    fn keys(&self) -> impl Iterator<Item = &[u8]> {
+        (0..self.len()).map(|index| self.key(index))
     }
 
     /// Puts the rows in the order of their keys; gives a key that two rows have.
     pub(crate) fn sort(&mut self) -> Option<&[u8]> {
         if !self.keys().is_sorted_by(|one, other| one < other) {
-            let bytes = &self.bytes;
-            let rows = std::mem::take(&mut self.rows);
-            let mut both: Vec<_> = std::mem::take(&mut self.keys).into_iter().zip(rows).collect();
-            both.sort_by(|(one, _), (other, _)| bytes[one.clone()].cmp(&bytes[other.clone()]));
-            (self.keys, self.rows) = both.into_iter().unzip();
+            let mut order: Vec<usize> = (0..self.len()).collect();
+            order.sort_by(|one, other| self.key(*one).cmp(self.key(*other)));
+            let mut rows: Vec<_> = self.rows.drain(..).map(Some).collect();
+            let mut sorted = Self::default();
+            for index in order {
+                let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
+                let key = &self.bytes[start..self.ends[index]];
+                sorted.push(key, rows[index].take().expect("each row once"));
+            }
+            *self = sorted;
         }
         self.keys().zip(self.keys().skip(1)).find(|(one, next)| one == next).map(|(one, _)| one)
     }
@@ -94,7 +102,9 @@ impl TableState {
     ) -> Result<Self, Error> {
         let mut table = Self::new(schema);
         table.modified = modified;
-        let mut counts = vec![0; rows.len()];
+        // Nothing to count without indexes.
+        let mut counts =
+            if table.schema.indexes.is_empty() { Vec::new() } else { vec![0_u32; rows.len()] };
         let mut indexes = Vec::with_capacity(table.schema.indexes.len());
         for position in 0..table.schema.indexes.len() {
             indexes.push(table.index_entries(position, &rows, &mut counts)?);
@@ -102,9 +112,13 @@ impl TableState {
         if let Some(key) = rows.keys().find(|key| key.len() > KEY_BYTES_MAX) {
             return Err(table.too_long(None, key.len()));
         }
-        let KeyedRows { bytes, keys, rows } = rows;
-        let rows = keys.into_iter().zip(rows).zip(counts);
-        let rows = rows.map(|((key, row), count)| (&bytes[key], row, count));
+        let KeyedRows { bytes, ends, rows } = rows;
+        let starts = std::iter::once(0).chain(ends.iter().copied());
+        let keys = starts.zip(&ends).map(|(start, end)| &bytes[start..*end]);
+        let rows = keys.zip(rows).enumerate();
+        let rows = rows.map(|(number, (key, row))| {
+            (key, row, counts.get(number).map_or(0, |count| *count as usize))
+        });
         let mut rows = table.trees.fill(workspace, rows);
         for (position, index) in indexes.iter().enumerate() {
             let entries = index.entries.iter().map(|entry| (index.key(*entry), entry.2));
@@ -119,14 +133,14 @@ impl TableState {
         &self,
         position: usize,
         rows: &KeyedRows,
-        counts: &mut [usize],
+        counts: &mut [u32],
     ) -> Result<IndexEntries, Error> {
         let (mut values, mut keys) = (IndexKeys::default(), EntryKeys::default());
         let mut index = IndexEntries::default();
         for (number, (key, row)) in rows.iter().enumerate() {
             keys.fill(&mut values, &self.schema, position, row.borrow(), key);
             self.check_entries(position, &keys, key)?;
-            counts[number] += keys.len();
+            counts[number] += keys.len() as u32;
             for entry in keys.iter() {
                 let start = index.bytes.len();
                 index.bytes.extend_from_slice(entry);

@@ -23,6 +23,9 @@ use super::row::{NewRow, RowPtr};
 use super::table::TableTrees;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering};
 
+/// Room for rows that one transaction makes, kept for the next.
+const ROWS_MADE_KEPT: usize = 1024;
+
 /// What a version consists of, as far as the engine must know it: the trees of its tables.
 pub(crate) trait Contents: Clone + Send {
     /// What statements want to keep from one to the next: buffers.
@@ -275,7 +278,7 @@ impl<C: Contents> Writer<C> {
         let engine = self.engine();
         let retired = engine.editor.retired.len();
         engine.ledger.retire(&mut engine.editor.retired);
-        engine.made.clear();
+        engine.forget_made();
         engine.current.clone_from(contents);
         let stamp = engine.editor.stamp;
         engine.editor.stamp += 1;
@@ -373,6 +376,13 @@ impl<C: Contents> Drop for Writer<C> {
 }
 
 impl<C: Contents> Engine<C> {
+    /// Forgets which rows the transaction made, and the memory for that after a large one.
+    fn forget_made(&mut self) {
+        self.made.clear();
+        self.made.shrink_to(ROWS_MADE_KEPT);
+        self.editor.retired.shrink_to(ROWS_MADE_KEPT);
+    }
+
     /// Frees what segments made that nobody goes on from, the newest first: a node leads only to
     /// older ones, so those it leads to are still there when it is looked at.
     ///

@@ -243,13 +243,17 @@ impl TableTrees {
         rows: impl Iterator<Item = (K, NewRow, usize)>,
     ) -> Vec<Filled> {
         let mut bulk = Bulk::new();
-        let mut settled = Vec::with_capacity(rows.size_hint().0);
+        // Only indexes ask for the rows again.
+        let has_indexes = self.trees.len() > 1;
+        let mut settled = Vec::with_capacity(if has_indexes { rows.size_hint().0 } else { 0 });
         for (key, row, entries) in rows {
             assert!(*row.kind() == *self.trees[0].kind, "invariant 2");
             let key = key.as_ref();
             assert!(bulk.is_ascending(key), "rows come in ascending order");
             let row = writer.settle(row, entries);
-            settled.push(Filled { row, unused: entries });
+            if has_indexes {
+                settled.push(Filled { row, unused: entries });
+            }
             bulk.push(writer.editor(), key, row);
         }
         self.trees[0] = bulk.finish(writer.editor(), self.trees[0].kind);

@@ -1,6 +1,6 @@
 //! What a transaction changed: the log of its statements, folded into one net change a row.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -38,13 +38,14 @@ struct Part {
     base: usize,
     before: Frozen,
     keys: SmallVec<[u8; KEYS_INLINE]>,
-    statements: SmallVec<[Touched; STATEMENTS_INLINE]>,
+    statements: SmallVec<[Statement; STATEMENTS_INLINE]>,
 }
 
-struct Touched {
-    table: usize,
-    key: (usize, usize),
-    before: Option<KeptRow>,
+enum Statement {
+    /// A row was put or deleted; its key stands at this place, and this row stood there before.
+    Row { table: usize, key: (usize, usize), before: Option<KeptRow> },
+    /// A table that was empty got so many rows at once.
+    Fill { table: usize, rows: usize },
 }
 
 impl ChangeLog {
@@ -52,11 +53,18 @@ impl ChangeLog {
         let Part { keys, statements, .. } = &mut self.running;
         let start = keys.len();
         keys.extend_from_slice(key);
-        statements.push(Touched { table, key: (start, keys.len()), before });
+        statements.push(Statement::Row { table, key: (start, keys.len()), before });
+    }
+
+    /// Notes that the table at `table`, which was empty, got `rows` rows at once.
+    pub(super) fn push_fill(&mut self, table: usize, rows: usize) {
+        if rows > 0 {
+            self.running.statements.push(Statement::Fill { table, rows });
+        }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.before.len() + self.running.statements.len()
+        self.before.len() + self.running.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -65,7 +73,7 @@ impl ChangeLog {
 
     /// The log so far, for a savepoint.
     pub(super) fn freeze(&mut self) -> Frozen {
-        if !self.running.statements.is_empty() {
+        if self.running.len() > 0 {
             let (base, before) = (self.before.len(), self.before.clone());
             let part = Part { base, before, ..std::mem::take(&mut self.running) };
             self.before = Frozen { last: Some(Arc::new(part)) };
@@ -87,14 +95,30 @@ impl ChangeLog {
         let mut first: BTreeMap<(usize, &[u8]), Option<&KeptRow>> = BTreeMap::new();
         let mut part = Some(&self.running);
         let mut before = &self.before;
+        let mut filled = BTreeSet::new();
         while let Some(Part { keys, statements, .. }) = part {
-            for Touched { table, key, before } in statements.iter().rev() {
-                first.insert((*table, &keys[key.0..key.1]), before.as_ref());
+            for statement in statements.iter().rev() {
+                match statement {
+                    Statement::Row { table, key, before } => {
+                        first.insert((*table, &keys[key.0..key.1]), before.as_ref());
+                    }
+                    Statement::Fill { table, .. } => {
+                        // Before it the table was empty.
+                        let touched = first.range_mut((*table, &[][..])..(*table + 1, &[][..]));
+                        touched.for_each(|(_, before)| *before = None);
+                        filled.insert(*table);
+                    }
+                }
             }
             part = before.last.as_deref();
             if let Some(part) = part {
                 before = &part.before;
             }
+        }
+        let filled = filled.into_iter().flat_map(|table| keys_of(after, table));
+        let filled: Vec<_> = filled.collect();
+        for (table, key) in &filled {
+            first.entry((*table, key)).or_insert(None);
         }
         first
             .into_iter()
@@ -117,9 +141,29 @@ impl ChangeLog {
     }
 }
 
+/// The keys that a table has in `contents`, with its position.
+fn keys_of(contents: &Contents, table: usize) -> Vec<(usize, Vec<u8>)> {
+    let mut rows = contents.table(table).rows().keyed();
+    let mut keys = Vec::new();
+    while let Some((key, _)) = rows.next() {
+        keys.push((table, key.to_vec()));
+    }
+    keys
+}
+
+impl Part {
+    fn len(&self) -> usize {
+        let fills = self.statements.iter().filter_map(|statement| match statement {
+            Statement::Fill { rows, .. } => Some(rows - 1),
+            Statement::Row { .. } => None,
+        });
+        self.statements.len() + fills.sum::<usize>()
+    }
+}
+
 impl Frozen {
     fn len(&self) -> usize {
-        self.last.as_ref().map_or(0, |part| part.base + part.statements.len())
+        self.last.as_ref().map_or(0, |part| part.base + part.len())
     }
 }
 

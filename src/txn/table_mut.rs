@@ -96,10 +96,7 @@ impl<'txn, 'db, T: Table> TableMut<'txn, 'db, T> {
         let count = keyed.len();
         let WriteTxn { contents, writer, log, .. } = &mut *self.txn;
         let table = TableState::from_rows(writer, schema, keyed, revision)?;
-        let mut rows = table.rows().keyed();
-        while let Some((key, _)) = rows.next() {
-            log.push(self.position, key, None);
-        }
+        log.push_fill(self.position, count);
         contents.set_table(self.position, table);
         Ok(count)
     }

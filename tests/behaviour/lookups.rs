@@ -164,3 +164,28 @@ fn insert_all_refuses_what_insert_refuses_and_changes_nothing() {
         db.check().unwrap();
     }
 }
+
+#[test]
+fn the_net_changes_of_a_table_filled_at_once_are_exact() {
+    let db = with(&["/a", "/b"]);
+    let mut txn = db.write();
+    let mut table = txn.table_mut::<Mount>();
+    table.delete_all(..);
+    table.insert_all([mount("/b", 7), mount("/c", 0), mount("/d", 0)]).unwrap();
+    table.delete(&"/c".to_owned()).unwrap();
+    table.update(&"/d".to_owned(), |row| row.kind = 9).unwrap();
+    let changes: Vec<_> = txn
+        .changes()
+        .iter()
+        .map(|change| {
+            let kinds = [change.before::<Mount>(), change.after::<Mount>()];
+            (change.printed_key(), kinds.map(|row| row.map(|row| row.kind)))
+        })
+        .collect();
+    let expected = [
+        ("\"/a\"".to_owned(), [Some(0), None]),
+        ("\"/b\"".to_owned(), [Some(1), Some(7)]),
+        ("\"/d\"".to_owned(), [None, Some(9)]),
+    ];
+    assert_eq!(changes, expected);
+}

@@ -2,22 +2,18 @@
 
 use ::fsmdb::{Db, Snapshot};
 
-use super::{ARC_HEADER, Engine, Triple, View, visit_all};
+use super::{Engine, Triple, View, visit_all};
 use crate::row::{IndexedRow, Key, Row, Write};
 
 /// A database with one table that has its primary index alone.
 pub(crate) struct Fsmdb(Db);
 
 impl Fsmdb {
-    /// Makes a table of sorted rows: one transaction that inserts them.
-    ///
-    /// The one place to change when the library has a public way to load in bulk.
+    /// Makes a table of sorted rows.
     fn bulk(writes: &[Write]) -> Self {
         let engine = Self::empty();
         let mut txn = engine.0.write();
-        for write in writes {
-            txn.insert(Row::new(write)).expect("the key is free");
-        }
+        txn.table_mut().insert_all(writes.iter().map(Row::new)).expect("the keys are free");
         txn.commit();
         engine
     }
@@ -31,7 +27,7 @@ impl Fsmdb {
 }
 
 impl Engine for Fsmdb {
-    const ROW_BYTES: usize = size_of::<::fsmdb::Row<Row>>() + ARC_HEADER;
+    const ROW_BYTES: usize = size_of::<::fsmdb::Row<Row>>();
 
     type View<'a> = Snapshot;
     type Triple = FsmdbTriple;
@@ -91,7 +87,6 @@ impl View for Snapshot {
         keys.iter().fold(0, |sum, key| sum.wrapping_add(rows.get(key).map_or(0, |row| row.touch())))
     }
 
-    #[cfg(feature = "get_many")]
     fn get_many(&self, keys: &[Key]) -> u64 {
         let rows = self.table::<Row>().get_many(keys);
         rows.into_iter().flatten().fold(0, |sum, row| sum.wrapping_add(row.touch()))
