@@ -16,6 +16,7 @@ use crate::root::{Contents, Root, RootCell};
 use crate::schema::{Schema, Table, TableSchema};
 use crate::snapshot::{self, Progress, SnapshotError};
 use crate::sync::{Arc, AtomicBool, Ordering, WriterGuard, WriterLock};
+use crate::tree::Doomed;
 use crate::txn::{Snapshot, WriteTxn};
 
 /// An in-memory database. A handle is cheap to clone and can be used from any thread.
@@ -55,6 +56,26 @@ struct Shared {
     writer: WriterLock,
     /// Set while a machine owns the database (invariant 3).
     owned: AtomicBool,
+}
+
+impl Drop for Shared {
+    /// Frees what only the newest version has, when snapshots of older ones live on.
+    fn drop(&mut self) {
+        let newest = self.root.load();
+        let mut writer = newest.version().store().write();
+        if writer.is_alone() {
+            // Nobody is left, and everything goes with the store; or the one snapshot that is left
+            // is of the newest version.
+            return;
+        }
+        let empty = Contents::empty(StdArc::clone(&self.schema));
+        writer.unlink_all(newest.contents());
+        let mut doomed = Doomed::default();
+        let version = writer.publish(&empty, &mut doomed);
+        self.root.store(Root::new(empty, version));
+        drop(newest);
+        writer.finish_all(&mut doomed);
+    }
 }
 
 impl Db {

@@ -117,7 +117,7 @@
 //!
 //! | guarantee | how |
 //! |---|---|
-//! | a snapshot never changes and never blocks | persistent trees under one root, published in one store |
+//! | a snapshot never changes and never blocks | versioned trees under one root, published in one store |
 //! | a statement happens or leaves no trace | everything that can fail or panic comes before the first change |
 //! | a transaction happens or leaves no trace | it works on its own root; drop and panic discard it |
 //! | an index equals its rows | [`Db::check`] recomputes it |

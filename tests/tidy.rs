@@ -23,7 +23,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &["error", "key", "limits", "messagepack", "revision", "root", "schema", "table", "tree"],
     ),
     ("txn", &["error", "key", "revision", "root", "schema", "snapshot", "sync", "table", "tree"]),
-    ("db", &["error", "revision", "root", "schema", "snapshot", "sync", "txn"]),
+    ("db", &["error", "revision", "root", "schema", "snapshot", "sync", "tree", "txn"]),
     ("machine", &["db", "error", "limits", "messagepack", "revision", "snapshot", "txn"]),
     ("raft", &["db", "limits", "machine", "revision", "txn"]),
 ];

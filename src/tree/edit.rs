@@ -83,7 +83,7 @@ impl Editor {
     }
 
     /// Unlinks a node: freed at once if nobody else can have seen it.
-    fn retire(&mut self, node: NodePtr) {
+    pub(super) fn retire(&mut self, node: NodePtr) {
         let birth = node.birth();
         if birth == self.stamp {
             node.free(&mut self.arena);

@@ -174,7 +174,12 @@ impl Ledger {
 
     /// How many items a commit that unlinked `retired` may free.
     pub(super) fn budget(retired: usize) -> usize {
-        RECLAIM_ITEMS_BASE + RECLAIM_ITEMS_FACTOR * retired
+        RECLAIM_ITEMS_BASE.saturating_add(RECLAIM_ITEMS_FACTOR * retired)
+    }
+
+    /// Versions that may be alive.
+    pub(super) fn versions(&self) -> usize {
+        self.records.len()
     }
 
     fn spare_list(&mut self, list: Vec<Retired>) {

@@ -309,6 +309,41 @@ impl<C: Contents> Writer<C> {
         self.finish(doomed);
     }
 
+    /// Whether no version is alive but the newest.
+    pub(crate) fn is_alone(&mut self) -> bool {
+        let told = self.store.shared.deaths.load(Ordering::Acquire);
+        let engine = self.engine();
+        engine.ledger.bury(told);
+        engine.ledger.versions() <= 1
+    }
+
+    /// Unlinks everything in `contents`, the newest version, before empty contents are published in
+    /// its place: what older versions do not see can then be freed while they live on.
+    pub(crate) fn unlink_all(&mut self, contents: &C) {
+        let editor = &mut self.engine().editor;
+        contents.for_each_table(&mut |table| {
+            let mut rows = table.rows().iter();
+            loop {
+                let leaf = rows.next_leaf();
+                if leaf.is_empty() {
+                    break;
+                }
+                leaf.iter().for_each(|row| editor.retire_row(*row));
+            }
+            let mut nodes = Vec::new();
+            for root in table.trees().iter().filter_map(|tree| tree.root) {
+                collect(root, None, &mut nodes);
+            }
+            nodes.into_iter().for_each(|node| editor.retire(node));
+        });
+    }
+
+    /// As [`finish`](Writer::finish), freeing all that can be freed, however much it is.
+    pub(crate) fn finish_all(&mut self, doomed: &mut Doomed) {
+        self.retired = usize::MAX / 4;
+        self.finish(doomed);
+    }
+
     /// Ends the transaction after its version was published: buries the versions that have died,
     /// frees some of what they kept, and gives the engine back. The rows are freed when the caller
     /// drops `doomed`, best without any lock.
@@ -395,9 +430,11 @@ impl<C: Contents> Engine<C> {
             first = first.min(segment.stamp);
             made.extend(segment.made.into_iter().map(Item::Row));
             segment.contents.for_each_table(&mut |table| {
+                let mut nodes = Vec::new();
                 for root in table.trees().iter().filter_map(|tree| tree.root) {
-                    collect(root, segment.stamp, &mut made);
+                    collect(root, Some(segment.stamp), &mut nodes);
                 }
+                made.extend(nodes.into_iter().map(Item::Node));
             });
         }
         let is_peeked = self.ledger.newest().is_some_and(|newest| newest >= first);
@@ -412,16 +449,17 @@ impl<C: Contents> Engine<C> {
     }
 }
 
-/// Collects the nodes below `node`, itself included, that were born at `stamp`.
-fn collect(node: NodePtr, stamp: u64, out: &mut Vec<Item>) {
-    if node.birth() < stamp {
+/// Collects the nodes below `node`, itself included: all, or those that were born at `stamp`.
+fn collect(node: NodePtr, stamp: Option<u64>, out: &mut Vec<NodePtr>) {
+    // A node leads only to older ones.
+    if stamp.is_some_and(|stamp| node.birth() < stamp) {
         return;
     }
     if !node.is_leaf() {
         (0..node.len()).for_each(|index| collect(node.child(index), stamp, out));
     }
-    if node.birth() == stamp {
-        out.push(Item::Node(node));
+    if stamp.is_none_or(|stamp| node.birth() == stamp) {
+        out.push(node);
     }
 }
 

@@ -157,6 +157,31 @@ fn a_panic_inside_a_transaction_frees_what_it_made() {
 }
 
 #[test]
+fn a_snapshot_that_outlives_the_database_keeps_what_it_sees_and_nothing_else() {
+    let db = Db::builder().table::<Tracked>().build().unwrap();
+    let token =
+        |snap: &Snapshot, id: u64| Arc::downgrade(&snap.table::<Tracked>().get(&id).unwrap().text);
+    let put = |ids: std::ops::Range<u64>, text: &str| {
+        commit(&db, |txn| ids.for_each(|id| drop(txn.upsert(tracked(id, text)).unwrap())));
+    };
+    put(0..200, "old");
+    let snap = db.read();
+    let old: Vec<_> = (0..200).map(|id| token(&snap, id)).collect();
+    put(100..300, "new");
+    let new: Vec<_> = (100..300).map(|id| token(&db.read(), id)).collect();
+    let middle = db.read();
+    put(0..10, "last");
+    drop(middle);
+    drop(db);
+    assert!(new.iter().all(|row| row.upgrade().is_none()), "only the database had them");
+    assert!(old.iter().all(|row| row.upgrade().is_some()));
+    assert_eq!(snap.table::<Tracked>().iter().filter(|row| &*row.text == "old").count(), 200);
+    snap.check().unwrap();
+    drop(snap);
+    assert!(old.iter().all(|row| row.upgrade().is_none()));
+}
+
+#[test]
 fn a_shared_row_lives_as_long_as_its_last_handle() {
     let db = Db::builder().table::<Tracked>().build().unwrap();
     commit(&db, |txn| drop(txn.insert(tracked(1, "shared")).unwrap()));
