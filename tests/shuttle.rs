@@ -94,6 +94,7 @@ fn database() -> Db {
 }
 
 /// How many schedules a model is given, of `usual` by default.
+#[allow(clippy::disallowed_methods)] // a test may read its environment, the library may not
 fn schedules(usual: usize) -> usize {
     let asked = std::env::var("FSMDB_SHUTTLE_SCHEDULES").ok();
     asked.map_or(usual, |count| count.parse().expect("FSMDB_SHUTTLE_SCHEDULES is a number"))
