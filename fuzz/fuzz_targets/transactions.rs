@@ -24,7 +24,6 @@ const SAVEPOINTS_MAX: usize = 8;
 const HANDLES_MAX: usize = 64;
 
 static LIVE: AtomicI64 = AtomicI64::new(0);
-
 /// Counts the row that it is a field of; the box makes a sanitizer see rows dropped twice.
 #[derive(Debug)]
 struct Token(Box<u8>);
@@ -86,13 +85,13 @@ enum Step {
     Put(Put, u16, Fields),
     /// Rows from a key on: how many, and how far apart.
     Fill(u16, u16, u8),
-    /// As `Fill`.
     DeleteRun(u16, u16, u8),
+    /// As `Fill`, all in one statement; often refused, unless the table is empty.
+    InsertAll(u16, u16, u8),
     Delete(u16),
     DeleteRange(Range<u16>),
     DeleteAll,
     DeleteGroup(u8),
-    DeleteNames(Range<u16>),
     DeleteTags(Range<u8>),
     Retain(u8),
     Savepoint,
@@ -104,7 +103,6 @@ enum Step {
     Reread(u8),
     Release(u8),
     Share(u16),
-    DropHandle(u8),
     Scan(Range<u16>, Range<u8>, u16),
     Commit,
     Abort,
@@ -168,8 +166,13 @@ struct World {
     handles: Vec<(SharedRow<Item>, u16, Stored)>,
 }
 
+fn ids(start: u16, count: u16, stride: u8) -> impl Iterator<Item = u16> + Clone {
+    let apart = u16::from(stride);
+    (0..count % 1024).map(move |step| start.wrapping_add(step.wrapping_mul(apart)) % IDS)
+}
+
 fn at<T>(list: &[T], which: u8) -> Option<usize> {
-    (!list.is_empty()).then(|| usize::from(which) % list.len())
+    usize::from(which).checked_rem(list.len())
 }
 
 fn is(row: &Row<Item>, id: u16, stored: &Stored) -> bool {
@@ -227,11 +230,11 @@ fn compare(read: &impl Read, state: &State) {
     let rows: Vec<_> = state.rows.iter().map(|(id, row)| (*id, row)).collect();
     assert_eq!(table.len(), rows.len());
     same(|| table.iter(), &rows);
-    let names = entries(state, |fields| vec![fields.name]);
+    let names = entries(state, |row| vec![row.name]);
+    let groups = entries(state, |row| vec![row.group]);
+    let tags = entries(state, |row| row.tags.clone());
     same(|| table.index(Item::BY_NAME).iter(), &rows_of(&names));
-    let tags = entries(state, |fields| fields.tags.clone());
     same(|| table.index(Item::BY_TAGS).iter(), &rows_of(&tags));
-    let groups = entries(state, |fields| vec![fields.group]);
     same(|| table.index(Item::BY_GROUP).iter(), &rows_of(&groups));
     assert_eq!(table.index(Item::BY_TAGS).len(), tags.len());
 }
@@ -298,8 +301,7 @@ impl Open<'_> {
     }
 
     fn run(&mut self, start: u16, count: u16, stride: u8, is_put: bool) {
-        for step in 0..count % 1024 {
-            let id = start.wrapping_add(step.wrapping_mul(u16::from(stride))) % IDS;
+        for id in ids(start, count, stride) {
             if is_put {
                 let tags = (0..id % 3).map(|tag| (id / 8 + tag) as u8).collect();
                 let fields = Fields { name: id ^ 0x1555, group: id as u8 % 16, tags };
@@ -307,6 +309,25 @@ impl Open<'_> {
             } else {
                 self.delete_one(id);
             }
+        }
+    }
+
+    fn insert_all(&mut self, start: u16, count: u16, stride: u8) {
+        let revision = self.txn.revision().0;
+        let ids = ids(start, count, stride);
+        let fields =
+            |id: u16| Fields { name: id / 2 * 3, group: id as u8, tags: vec![id as u8, 1] };
+        let items = ids.clone().map(|id| {
+            let Fields { name, group, tags } = fields(id);
+            Item { id, name, group, tags, token: Token::default() }
+        });
+        let outcome = self.txn.table_mut::<Item>().insert_all(items);
+        let mut now = self.now.clone();
+        if ids.clone().all(|id| now.put(Put::Insert, id, fields(id), revision)) {
+            assert_eq!(outcome, Ok(ids.count()));
+            self.now = now;
+        } else {
+            assert!(outcome.is_err_and(|error| error.is_conflict()));
         }
     }
 
@@ -329,10 +350,6 @@ impl Open<'_> {
             Step::DeleteGroup(group) => {
                 let count = table.index(Item::BY_GROUP).delete_all(group);
                 (count, self.now.delete(|_, fields| fields.group == *group))
-            }
-            Step::DeleteNames(range) => {
-                let count = table.index(Item::BY_NAME).delete_range(*range);
-                (count, self.now.delete(|_, fields| range.contains(&fields.name)))
             }
             Step::DeleteTags(range) => {
                 let count = table.index(Item::BY_TAGS).delete_range(*range);
@@ -361,9 +378,7 @@ impl Open<'_> {
                 }
             }
             Step::DropSavepoint(which) => {
-                if let Some(at) = at(&self.savepoints, *which) {
-                    self.savepoints.swap_remove(at);
-                }
+                drop(at(&self.savepoints, *which).map(|at| self.savepoints.swap_remove(at)));
             }
             Step::RollbackAll => {
                 self.txn.rollback_all();
@@ -400,33 +415,21 @@ impl World {
     /// What has to do with snapshots and handles.
     fn keep(&mut self, open: &mut Open<'_>, step: &Step) {
         match step {
-            Step::Hold if self.held.len() < HELD_MAX => {
-                self.held.push((self.db.read(), self.committed.clone()));
-            }
-            Step::View if self.held.len() < HELD_MAX => {
-                self.held.push((open.txn.snapshot(), open.now.clone()));
-            }
+            Step::Hold | Step::View if self.held.len() == HELD_MAX => {}
+            Step::Hold => self.held.push((self.db.read(), self.committed.clone())),
+            Step::View => self.held.push((open.txn.snapshot(), open.now.clone())),
             Step::Reread(which) => {
-                if let Some(at) = at(&self.held, *which) {
-                    compare(&self.held[at].0, &self.held[at].1);
-                }
+                let held = at(&self.held, *which).map(|at| &self.held[at]);
+                held.inspect(|(snapshot, state)| compare(snapshot, state));
             }
             Step::Release(which) => {
-                if let Some(at) = at(&self.held, *which) {
-                    self.held.swap_remove(at);
-                }
+                drop(at(&self.held, *which).map(|at| self.held.swap_remove(at)));
             }
             Step::Share(id) if self.handles.len() < HANDLES_MAX => {
                 let from = open.now.rows.range(id % IDS..).next();
                 if let Some((id, stored)) = from {
                     let row = open.txn.table::<Item>().get(id).expect("the model has it");
                     self.handles.push((row.share(), *id, stored.clone()));
-                }
-            }
-            Step::DropHandle(which) => {
-                if let Some(at) = at(&self.handles, *which) {
-                    let (row, id, stored) = self.handles.swap_remove(at);
-                    assert!(is(&row, id, &stored));
                 }
             }
             _ => {}
@@ -444,6 +447,7 @@ impl World {
                 Step::Put(how, id, fields) => open.put(how, id % IDS, fields),
                 Step::Fill(start, count, stride) => open.run(start, count, stride, true),
                 Step::DeleteRun(start, count, stride) => open.run(start, count, stride, false),
+                Step::InsertAll(start, count, stride) => open.insert_all(start, count, stride),
                 Step::Delete(id) => open.delete_one(id % IDS),
                 Step::Scan(ids, bytes, probe) => scan(&open.txn, &open.now, ids, bytes, probe),
                 Step::Commit => {

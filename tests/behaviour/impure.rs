@@ -375,7 +375,7 @@ fn rows_that_came_in_by_lies_are_found_when_they_leave() {
 }
 
 #[test]
-fn a_file_that_is_loaded_with_lies_loads_or_not_and_nothing_is_lost() {
+fn a_table_that_is_filled_with_lies_is_filled_or_not_and_nothing_is_lost() {
     let file = file_of(&filled());
     for lie in LIES {
         for truths in [0, 1, 5, ROWS - 1, ROWS, ROWS + 1, 2 * ROWS + 77, 3 * ROWS - 1] {
@@ -388,6 +388,14 @@ fn a_file_that_is_loaded_with_lies_loads_or_not_and_nothing_is_lost() {
                 if !matches!(restored, Ok(Ok(()))) {
                     db.check().unwrap();
                 }
+                let mut txn = db.write();
+                let _ = caught(|| txn.table_mut::<Row>().delete_all(..));
+                LIE.set(Some((lie, truths, lies)));
+                let _ = caught(|| txn.table_mut::<Row>().insert_all((0..ROWS).rev().map(row)));
+                LIE.set(None);
+                read_all(&txn);
+                let _ = caught(|| txn.commit());
+                read_all(&db.read());
                 let delete = || {
                     let mut txn = db.write();
                     txn.table_mut::<Row>().delete_all(..);

@@ -72,8 +72,11 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Grows the table to a great size, in one transaction or in several.
+    /// Grows the table to a great size: from below, in one transaction or in several.
     fn fill(&mut self, db: &Db) {
+        if self.draw.once_in(2) {
+            return self.fill_from_below(db);
+        }
         let part = self.draw.spread(u64::from(FILLED)) as u32;
         let mut next = 0;
         while next < FILLED {
@@ -86,6 +89,25 @@ impl<'a> Writer<'a> {
             next += part.max(2000);
             finish(txn, now);
         }
+    }
+
+    fn fill_from_below(&mut self, db: &Db) {
+        let mut txn = db.write();
+        txn.table_mut::<Item>().delete_all(..);
+        let (mut now, is_reversed) = (Digest::default(), self.draw.once_in(2));
+        let mut ids: Vec<_> = (0..FILLED).collect();
+        if is_reversed {
+            ids.reverse();
+        }
+        let mut items = Vec::new();
+        for id in ids {
+            items.push(Item::new(&mut self.draw, id, 1 << 50));
+            now.add(&items[items.len() - 1]);
+        }
+        let count = txn.table_mut::<Item>().insert_all(items).expect("names hardly repeat");
+        assert_eq!(count as u64, now.rows);
+        self.view(&mut txn, now);
+        finish(txn, now);
     }
 
     /// Shrinks the table to nothing: at once, row by row, or group by group.
