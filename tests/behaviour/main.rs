@@ -10,6 +10,7 @@ mod errors;
 mod files;
 mod frames;
 mod hostile_files;
+mod impure;
 mod indexes;
 mod lookups;
 mod machine;
