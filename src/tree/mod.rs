@@ -15,6 +15,7 @@
 //! | `edit.rs`, `scratch.rs`, `bulk.rs` | changes of a tree: insert, remove, split, merge, bulk build |
 //! | `table.rs` | the trees of one table, changed together |
 //! | `reclaim.rs`, `store.rs` | versions, their deaths, and what is freed when |
+//! | `branch.rs` | a branch off a version, with nodes and rows of its own |
 //!
 //! Everything that is unsafe in the library stands in this room. Its interface is safe as long as
 //! its users keep this one rule, which the types cannot say:
@@ -34,6 +35,7 @@
 //! nodes: Graefe and Larson, "B-tree indexes and CPU caches", 2001.
 
 mod arena;
+mod branch;
 mod bulk;
 mod cursor;
 mod edit;
@@ -51,12 +53,12 @@ mod typed;
 
 use std::marker::PhantomData;
 
+#[cfg(test)]
+pub(crate) use branch::Branch;
 use node::NodePtr;
 pub(crate) use reclaim::Doomed;
 pub(crate) use row::{AnyRow, KeptRow, NewRow, RowKind, RowMeta, RowRef};
 pub use row::{Row, SharedRow};
-#[cfg(test)]
-pub(crate) use store::Branch;
 pub(crate) use store::{Contents, Mark, Store, Version, Workspace, Writer};
 pub(crate) use table::{Filled, IndexChanges, Place, TableTrees};
 pub(crate) use typed::{TypedEntries, TypedTree};

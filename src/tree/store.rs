@@ -89,16 +89,6 @@ pub(crate) struct Writer<C: Contents> {
     retired: usize,
 }
 
-/// A branch off a version that is never published: its own nodes and rows, over those of its
-/// origin, which it never changes. Taking one copies nothing, and dropping one gives its chunks
-/// back whole.
-// Until the public fork comes, only the tests make one.
-#[cfg_attr(not(test), allow(dead_code))]
-pub(crate) struct Branch {
-    editor: Editor,
-    made: Vec<RowPtr>,
-}
-
 /// A stretch of a transaction.
 struct Segment<C> {
     stamp: u64,
@@ -158,40 +148,14 @@ impl<C: Contents> Store<C> {
 }
 
 impl<C: Contents> Version<C> {
+    /// The stamp of the newest nodes and rows in it.
+    pub(super) fn stamp(&self) -> u64 {
+        self.stamp
+    }
+
     /// The store that the version stands in.
     pub(crate) fn store(&self) -> &Store<C> {
         &self.store
-    }
-}
-
-// Until the public fork comes, only the tests make one.
-#[cfg_attr(not(test), allow(dead_code))]
-impl Branch {
-    /// A branch off `origin`, which the caller keeps for as long as the branch.
-    pub(crate) fn new<C: Contents>(origin: &Version<C>) -> Self {
-        // No node that the branch can see, and did not make, has this stamp or a later one.
-        Self { editor: Editor::new(origin.stamp + 1, true), made: Vec::new() }
-    }
-}
-
-impl Workspace for Branch {
-    fn editor(&mut self) -> &mut Editor {
-        &mut self.editor
-    }
-
-    fn settle(&mut self, row: NewRow, entries: usize) -> RowPtr {
-        let row = row.settle(self.editor.stamp, entries);
-        self.made.push(row);
-        row
-    }
-
-    fn poison(&mut self) {}
-}
-
-impl Drop for Branch {
-    fn drop(&mut self) {
-        let mut doomed = Doomed::default();
-        self.made.drain(..).for_each(|row| doomed.push(row));
     }
 }
 

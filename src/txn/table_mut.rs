@@ -94,6 +94,9 @@ impl<'txn, 'db, T: Table> TableMut<'txn, 'db, T> {
             return Err(Error::KeyExists { table, key });
         }
         let count = keyed.len();
+        if count == 0 {
+            return Ok(0);
+        }
         let WriteTxn { contents, writer, log, .. } = &mut *self.txn;
         let table = TableState::from_rows(writer, schema, keyed, revision)?;
         log.push_fill(self.position, count);

@@ -225,7 +225,8 @@ impl<'db> WriteTxn<'db> {
     ///
     /// # Panics
     ///
-    /// When a statement panicked because an index function of the schema is not pure.
+    /// When a statement panicked half-way because an index function of the schema is not pure; only
+    /// [`rollback_all`](WriteTxn::rollback_all) or dropping the transaction helps then.
     pub fn commit(mut self) -> Revision {
         self.contents.revision = self.revision;
         let hooks = std::mem::take(&mut self.hooks);

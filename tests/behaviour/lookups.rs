@@ -189,3 +189,13 @@ fn the_net_changes_of_a_table_filled_at_once_are_exact() {
     ];
     assert_eq!(changes, expected);
 }
+
+#[test]
+fn inserting_nothing_is_no_change() {
+    let db = with(&[]);
+    let mut txn = db.write();
+    assert_eq!(txn.table_mut::<Mount>().insert_all([]).unwrap(), 0);
+    assert!(!txn.is_changed());
+    txn.commit();
+    assert_eq!(db.read().table::<Mount>().modified(), fsmdb::Revision(0));
+}
