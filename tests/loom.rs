@@ -5,7 +5,9 @@
 //!
 //! Under this cfg the published root stands in a modelled lock (see `src/root.rs`), so the models
 //! are of the protocol above the cell: who holds the writer, what is published when, and what
-//! readers and handles see of it. Rows and tree nodes never change once published, and stay out.
+//! readers and handles see of it. Rows and tree nodes never change once published, and stay out;
+//! the models of the engine at the end watch rows that carry a modelled cell, so that a row which
+//! is freed without having waited for its readers is found, not only one that is freed too early.
 
 #![cfg(fsmdb_loom)]
 
@@ -404,5 +406,277 @@ fn an_install_is_seen_whole_and_never_goes_back() {
         apply(&machine, 5);
         reader.join().unwrap();
         assert_eq!((value(&machine.read()), machine.applied().index), (5, 5));
+    });
+}
+
+/// A modelled cell that readers read and that whoever frees the row writes: loom reports a free that
+/// is not ordered after every read.
+#[derive(Debug)]
+struct Trace(std::sync::Arc<loom::cell::UnsafeCell<u8>>);
+
+// SAFETY: loom lets one thread run at a time and reports accesses that are not ordered.
+unsafe impl Send for Trace {}
+// SAFETY: as above.
+unsafe impl Sync for Trace {}
+
+impl Default for Trace {
+    fn default() -> Self {
+        Self(std::sync::Arc::new(loom::cell::UnsafeCell::new(0)))
+    }
+}
+
+impl Clone for Trace {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl Trace {
+    fn read(&self) {
+        // SAFETY: not written before the row is dropped, which the model proves.
+        self.0.with(|cell| assert_eq!(unsafe { *cell }, 0, "a freed row was read"));
+    }
+}
+
+impl Drop for Trace {
+    fn drop(&mut self) {
+        // SAFETY: nobody reads a row that is dropped, which the model proves.
+        self.0.with_mut(|cell| unsafe { *cell = 1 });
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, Table)]
+#[table(name = "traced")]
+struct Traced {
+    #[key]
+    id: u8,
+    value: u8,
+    #[serde(skip)]
+    trace: Trace,
+}
+
+fn traced_database() -> Db {
+    Db::builder().table::<Traced>().build().unwrap()
+}
+
+/// Replaces the one row; gives the means to ask whether the new one has been freed.
+fn commit_traced(db: &Db, value: u8) -> Freed {
+    let trace = Trace::default();
+    let freed = Freed(std::sync::Arc::downgrade(&trace.0));
+    let mut txn = db.write();
+    txn.upsert(Traced { id: 0, value, trace }).unwrap();
+    txn.commit();
+    freed
+}
+
+struct Freed(std::sync::Weak<loom::cell::UnsafeCell<u8>>);
+
+impl Freed {
+    fn is(&self) -> bool {
+        self.0.strong_count() == 0
+    }
+}
+
+/// The value of the one row, which is read as a reader does.
+fn read_traced(snap: &Snapshot) -> u8 {
+    let Some(row) = snap.table::<Traced>().get(&0_u8) else { return 0 };
+    row.trace.read();
+    row.value
+}
+
+#[test]
+fn three_commits_free_what_two_readers_have_left_and_nothing_else() {
+    model(|| {
+        let db = traced_database();
+        let first = commit_traced(&db, 1);
+        let readers: Vec<_> = (0..2)
+            .map(|_| {
+                let db = db.clone();
+                thread::spawn(move || {
+                    let snap = db.read();
+                    let value = read_traced(&snap);
+                    assert_eq!(u64::from(value), snap.revision().0);
+                })
+            })
+            .collect();
+        let second = commit_traced(&db, 2);
+        let third = commit_traced(&db, 3);
+        let fourth = commit_traced(&db, 4);
+        readers.into_iter().for_each(|reader| reader.join().unwrap());
+        assert_eq!(read_traced(&db.read()), 4);
+        let last = commit_traced(&db, 5);
+        assert!(first.is() && second.is() && third.is() && fourth.is() && !last.is());
+    });
+}
+
+#[test]
+fn a_reader_of_two_versions_keeps_both_until_it_drops_each() {
+    model(|| {
+        let db = traced_database();
+        let first = commit_traced(&db, 1);
+        let early = db.read();
+        let reader = {
+            let db = db.clone();
+            thread::spawn(move || {
+                let late = db.read();
+                let value = read_traced(&late);
+                assert_eq!(read_traced(&early), 1);
+                drop(early);
+                assert_eq!(read_traced(&late), value);
+            })
+        };
+        let second = commit_traced(&db, 2);
+        let third = commit_traced(&db, 3);
+        reader.join().unwrap();
+        let fourth = commit_traced(&db, 4);
+        assert!(first.is() && second.is() && third.is() && !fourth.is());
+    });
+}
+
+#[test]
+fn what_a_holder_sees_is_freed_after_it_and_by_the_next_commit() {
+    model(|| {
+        let db = traced_database();
+        let first = commit_traced(&db, 1);
+        let released = loom::sync::Arc::new(loom::sync::atomic::AtomicU64::new(0));
+        let snap = db.read();
+        let holders: Vec<_> = [snap.clone(), snap]
+            .into_iter()
+            .map(|snap| {
+                let released = released.clone();
+                thread::spawn(move || {
+                    assert_eq!(read_traced(&snap), 1);
+                    released.fetch_add(1, loom::sync::atomic::Ordering::Relaxed);
+                    drop(snap);
+                })
+            })
+            .collect();
+        let second = commit_traced(&db, 2);
+        let third = commit_traced(&db, 3);
+        if first.is() {
+            let released = released.load(loom::sync::atomic::Ordering::Relaxed);
+            assert_eq!(released, 2, "freed while it was held");
+        }
+        holders.into_iter().for_each(|holder| holder.join().unwrap());
+        let fourth = commit_traced(&db, 4);
+        assert!(first.is() && second.is() && third.is() && !fourth.is());
+    });
+}
+
+#[test]
+fn one_holder_clones_while_another_drops() {
+    model(|| {
+        let db = traced_database();
+        let first = commit_traced(&db, 1);
+        let snap = db.read();
+        let dropper = {
+            let snap = snap.clone();
+            thread::spawn(move || assert_eq!(read_traced(&snap), 1))
+        };
+        let cloner = thread::spawn(move || {
+            let copy = snap.clone();
+            drop(snap);
+            assert_eq!(read_traced(&copy), 1);
+            copy
+        });
+        commit_traced(&db, 2);
+        dropper.join().unwrap();
+        let copy = cloner.join().unwrap();
+        commit_traced(&db, 3);
+        assert!(!first.is(), "freed while it was held");
+        assert_eq!(read_traced(&copy), 1);
+        drop(copy);
+        commit_traced(&db, 4);
+        assert!(first.is());
+    });
+}
+
+#[test]
+fn snapshots_of_two_versions_outlive_the_database_and_the_last_one_frees_all() {
+    model(|| {
+        let db = traced_database();
+        let first = commit_traced(&db, 1);
+        let early = db.read();
+        let second = commit_traced(&db, 2);
+        let late = db.read();
+        let one = thread::spawn(move || assert_eq!(read_traced(&early), 1));
+        let other = thread::spawn(move || assert_eq!(read_traced(&late), 2));
+        let third = commit_traced(&db, 3);
+        drop(db);
+        one.join().unwrap();
+        other.join().unwrap();
+        assert!(first.is() && second.is() && third.is());
+    });
+}
+
+#[test]
+fn a_shared_row_outlives_its_version_and_frees_itself() {
+    model(|| {
+        let db = database();
+        commit(&db, 1);
+        let snap = db.read();
+        let token = std::sync::Arc::downgrade(&snap.table::<Left>().get(&0_u8).unwrap().token);
+        let reader = thread::spawn(move || {
+            let row = snap.table::<Left>().get(&0_u8).unwrap().share();
+            drop(snap);
+            let copy = row.clone();
+            drop(row);
+            assert_eq!((copy.value, *copy.token), (1, 1));
+            copy
+        });
+        commit(&db, 2);
+        commit(&db, 3);
+        let row = reader.join().unwrap();
+        commit(&db, 4);
+        assert_eq!((row.value, *row.token), (1, 1));
+        drop(db);
+        assert!(token.upgrade().is_some(), "freed while it was shared");
+        drop(row);
+        assert!(token.upgrade().is_none(), "the last handle did not free the row");
+    });
+}
+
+#[test]
+fn a_view_of_a_transaction_outlives_its_rollback() {
+    model(|| {
+        let db = traced_database();
+        let first = commit_traced(&db, 1);
+        let mut txn = db.write();
+        let trace = Trace::default();
+        let discarded = Freed(std::sync::Arc::downgrade(&trace.0));
+        txn.upsert(Traced { id: 0, value: 9, trace }).unwrap();
+        let view = txn.snapshot();
+        let reader = thread::spawn(move || assert_eq!(read_traced(&view), 9));
+        drop(txn);
+        assert_eq!(read_traced(&db.read()), 1);
+        commit_traced(&db, 2);
+        reader.join().unwrap();
+        let last = commit_traced(&db, 3);
+        assert!(first.is() && discarded.is() && !last.is());
+    });
+}
+
+#[test]
+fn a_restore_lets_the_old_engine_go_with_its_last_holder() {
+    model(|| {
+        let source = traced_database();
+        commit_traced(&source, 7);
+        let mut file = Vec::new();
+        source.read().save(&mut file).unwrap();
+        drop(source);
+        let db = traced_database();
+        let first = commit_traced(&db, 1);
+        let reader = {
+            let db = db.clone();
+            thread::spawn(move || {
+                let snap = db.read();
+                assert!([1, 7, 8].contains(&read_traced(&snap)));
+            })
+        };
+        db.restore(file.as_slice()).unwrap();
+        commit_traced(&db, 8);
+        reader.join().unwrap();
+        assert!(first.is(), "the engine of before the restore is still there");
+        assert_eq!(read_traced(&db.read()), 8);
     });
 }
