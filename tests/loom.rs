@@ -6,6 +6,8 @@
 //! Under this cfg the published root stands in a modelled lock (see `src/root.rs`), so the models
 //! are of the protocol above the cell: who holds the writer, what is published when, and what
 //! readers and handles see of it. Rows and tree nodes never change once published, and stay out.
+//! In the models of the engine, at the end, rows carry a modelled cell that whoever frees them
+//! writes: a free that is not ordered after every read is found by `loom` itself.
 
 #![cfg(fsmdb_loom)]
 
@@ -37,7 +39,14 @@ struct Right {
 fn model(body: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound.get_or_insert(3);
-    builder.check(body);
+    // Not of the model.
+    let executions = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let counter = executions.clone();
+    builder.check(move || {
+        counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        body();
+    });
+    println!("{} executions", executions.load(std::sync::atomic::Ordering::Relaxed));
 }
 
 fn database() -> Db {
@@ -404,5 +413,270 @@ fn an_install_is_seen_whole_and_never_goes_back() {
         apply(&machine, 5);
         reader.join().unwrap();
         assert_eq!((value(&machine.read()), machine.applied().index), (5, 5));
+    });
+}
+
+/// A modelled cell that readers read and that whoever frees the row writes.
+#[derive(Debug)]
+struct Trace(std::sync::Arc<loom::cell::UnsafeCell<u8>>);
+
+// SAFETY: loom lets one thread run at a time and reports accesses that are not ordered.
+unsafe impl Send for Trace {}
+// SAFETY: as above.
+unsafe impl Sync for Trace {}
+
+impl Default for Trace {
+    fn default() -> Self {
+        Self(std::sync::Arc::new(loom::cell::UnsafeCell::new(0)))
+    }
+}
+
+impl Clone for Trace {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl Trace {
+    fn read(&self) {
+        // SAFETY: not written before the row is dropped, which the model proves.
+        self.0.with(|cell| assert_eq!(unsafe { *cell }, 0, "a freed row was read"));
+    }
+}
+
+impl Drop for Trace {
+    fn drop(&mut self) {
+        // SAFETY: nobody reads a row that is dropped, which the model proves.
+        self.0.with_mut(|cell| unsafe { *cell = 1 });
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, Table)]
+#[table(name = "traced")]
+struct Traced {
+    #[key]
+    id: u8,
+    value: u8,
+    #[serde(skip)]
+    trace: Trace,
+}
+
+fn traced_database() -> Db {
+    Db::builder().table::<Traced>().build().unwrap()
+}
+
+/// Puts in the one row, or replaces it; gives the means to ask whether it has been freed.
+fn put_traced(txn: &mut WriteTxn<'_>, value: u8) -> Freed {
+    let trace = Trace::default();
+    let freed = Freed(std::sync::Arc::downgrade(&trace.0));
+    txn.upsert(Traced { id: 0, value, trace }).unwrap();
+    freed
+}
+
+fn commit_traced(db: &Db, value: u8) -> Freed {
+    let mut txn = db.write();
+    let freed = put_traced(&mut txn, value);
+    txn.commit();
+    freed
+}
+
+struct Freed(std::sync::Weak<loom::cell::UnsafeCell<u8>>);
+
+impl Freed {
+    fn is(&self) -> bool {
+        self.0.strong_count() == 0
+    }
+}
+
+/// The value of the one row.
+fn read_traced(snap: &Snapshot) -> u8 {
+    let Some(row) = snap.table::<Traced>().get(&0_u8) else { return 0 };
+    row.trace.read();
+    row.value
+}
+
+#[test]
+fn three_commits_free_what_two_readers_have_left_and_nothing_else() {
+    model(|| {
+        let db = traced_database();
+        let first = commit_traced(&db, 1);
+        let readers: Vec<_> = (0..2)
+            .map(|_| {
+                let db = db.clone();
+                thread::spawn(move || {
+                    let snap = db.read();
+                    assert_eq!(u64::from(read_traced(&snap)), snap.revision().0);
+                })
+            })
+            .collect();
+        let [second, third, fourth] = [2, 3, 4].map(|value| commit_traced(&db, value));
+        readers.into_iter().for_each(|reader| reader.join().unwrap());
+        assert!(!fourth.is());
+        assert_eq!(read_traced(&db.read()), 4);
+        let last = commit_traced(&db, 5);
+        assert!(first.is() && second.is() && third.is() && fourth.is() && !last.is());
+    });
+}
+
+#[test]
+fn a_reader_of_two_versions_keeps_each_until_it_drops_it() {
+    model(|| {
+        let db = traced_database();
+        let first = commit_traced(&db, 1);
+        let early = db.read();
+        let reader = {
+            let db = db.clone();
+            thread::spawn(move || {
+                let late = db.read();
+                let value = read_traced(&late);
+                assert_eq!(read_traced(&early), 1);
+                drop(early);
+                assert_eq!(read_traced(&late), value);
+            })
+        };
+        let [second, third] = [2, 3].map(|value| commit_traced(&db, value));
+        reader.join().unwrap();
+        let last = commit_traced(&db, 4);
+        assert!(first.is() && second.is() && third.is() && !last.is());
+    });
+}
+
+#[test]
+fn what_holders_see_is_freed_after_the_last_of_them_and_by_the_next_commit() {
+    model(|| {
+        let db = traced_database();
+        let first = commit_traced(&db, 1);
+        let released = loom::sync::Arc::new(loom::sync::atomic::AtomicU64::new(0));
+        let snap = db.read();
+        let holders = [snap.clone(), snap].map(|snap| {
+            let released = released.clone();
+            thread::spawn(move || {
+                assert_eq!(read_traced(&snap), 1);
+                released.fetch_add(1, loom::sync::atomic::Ordering::Relaxed);
+                drop(snap);
+            })
+        });
+        let [second, third] = [2, 3].map(|value| commit_traced(&db, value));
+        if first.is() {
+            let released = released.load(loom::sync::atomic::Ordering::Relaxed);
+            assert_eq!(released, 2, "freed while it was held");
+        }
+        holders.into_iter().for_each(|holder| holder.join().unwrap());
+        let last = commit_traced(&db, 4);
+        assert!(first.is() && second.is() && third.is() && !last.is());
+    });
+}
+
+#[test]
+fn the_last_holder_drops_while_another_clones() {
+    model(|| {
+        let db = traced_database();
+        let first = commit_traced(&db, 1);
+        let snap = db.read();
+        let dropper = {
+            let snap = snap.clone();
+            thread::spawn(move || assert_eq!(read_traced(&snap), 1))
+        };
+        let cloner = thread::spawn(move || {
+            let copy = snap.clone();
+            drop(snap);
+            assert_eq!(read_traced(&copy), 1);
+            copy
+        });
+        commit_traced(&db, 2);
+        dropper.join().unwrap();
+        let copy = cloner.join().unwrap();
+        commit_traced(&db, 3);
+        assert!(!first.is(), "freed while it was held");
+        assert_eq!(read_traced(&copy), 1);
+        drop(copy);
+        commit_traced(&db, 4);
+        assert!(first.is());
+    });
+}
+
+#[test]
+fn versions_outlive_the_database_and_the_last_of_them_frees_all() {
+    model(|| {
+        let db = traced_database();
+        let first = commit_traced(&db, 1);
+        let early = db.read();
+        let second = commit_traced(&db, 2);
+        let late = db.read();
+        let one = thread::spawn(move || assert_eq!(read_traced(&early), 1));
+        let other = thread::spawn(move || assert_eq!(read_traced(&late), 2));
+        let third = commit_traced(&db, 3);
+        drop(db);
+        one.join().unwrap();
+        other.join().unwrap();
+        assert!(first.is() && second.is() && third.is());
+    });
+}
+
+#[test]
+fn a_shared_row_outlives_its_version_and_frees_itself() {
+    // The count of handles on a row is not modelled, so this row has no modelled cell.
+    model(|| {
+        let db = database();
+        commit(&db, 1);
+        let snap = db.read();
+        let token = std::sync::Arc::downgrade(&snap.table::<Left>().get(&0_u8).unwrap().token);
+        let reader = thread::spawn(move || {
+            let row = snap.table::<Left>().get(&0_u8).unwrap().share();
+            drop(snap);
+            let copy = row.clone();
+            drop(row);
+            assert_eq!((copy.value, *copy.token), (1, 1));
+            copy
+        });
+        commit(&db, 2);
+        commit(&db, 3);
+        let row = reader.join().unwrap();
+        commit(&db, 4);
+        assert_eq!((row.value, *row.token), (1, 1));
+        drop(db);
+        assert!(token.upgrade().is_some(), "freed while it was shared");
+        drop(row);
+        assert!(token.upgrade().is_none(), "the last handle did not free the row");
+    });
+}
+
+#[test]
+fn a_view_of_a_transaction_outlives_its_rollback() {
+    model(|| {
+        let db = traced_database();
+        let first = commit_traced(&db, 1);
+        let mut txn = db.write();
+        let discarded = put_traced(&mut txn, 9);
+        let view = txn.snapshot();
+        let reader = thread::spawn(move || assert_eq!(read_traced(&view), 9));
+        drop(txn);
+        assert_eq!(read_traced(&db.read()), 1);
+        commit_traced(&db, 2);
+        reader.join().unwrap();
+        let last = commit_traced(&db, 3);
+        assert!(first.is() && discarded.is() && !last.is());
+    });
+}
+
+#[test]
+fn after_a_restore_the_old_rows_go_with_their_last_holder() {
+    model(|| {
+        let source = traced_database();
+        commit_traced(&source, 7);
+        let mut file = Vec::new();
+        source.read().save(&mut file).unwrap();
+        drop(source);
+        let db = traced_database();
+        let first = commit_traced(&db, 1);
+        let reader = {
+            let db = db.clone();
+            thread::spawn(move || assert!([1, 7, 8].contains(&read_traced(&db.read()))))
+        };
+        db.restore(file.as_slice()).unwrap();
+        let last = commit_traced(&db, 8);
+        reader.join().unwrap();
+        assert!(first.is() && !last.is());
+        assert_eq!(read_traced(&db.read()), 8);
     });
 }
