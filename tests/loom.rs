@@ -568,6 +568,34 @@ fn what_holders_see_is_freed_after_the_last_of_them_and_by_the_next_commit() {
 }
 
 #[test]
+fn a_row_that_two_versions_share_waits_for_both() {
+    model(|| {
+        let db = traced_database();
+        let shared = commit_traced(&db, 1);
+        let early = db.read();
+        let mut txn = db.write();
+        txn.upsert(Traced { id: 1, value: 0, trace: Trace::default() }).unwrap();
+        txn.commit();
+        let late = db.read();
+        let other = thread::spawn(move || {
+            assert_eq!(read_traced(&early), 1);
+            early
+        });
+        let one = thread::spawn(move || assert_eq!(read_traced(&late), 1));
+        commit_traced(&db, 3);
+        commit_traced(&db, 4);
+        one.join().unwrap();
+        commit_traced(&db, 5);
+        let early = other.join().unwrap();
+        assert!(!shared.is(), "freed while it was held");
+        assert_eq!(read_traced(&early), 1);
+        drop(early);
+        commit_traced(&db, 6);
+        assert!(shared.is());
+    });
+}
+
+#[test]
 fn the_last_holder_drops_while_another_clones() {
     model(|| {
         let db = traced_database();
