@@ -107,7 +107,7 @@ impl Contents {
     }
 }
 
-#[cfg(not(any(fsmdb_loom, fsmdb_rwlock_root)))]
+#[cfg(not(any(fsmdb_loom, fsmdb_shuttle, fsmdb_rwlock_root)))]
 mod cell {
     use super::{Arc, Root};
 
@@ -131,7 +131,7 @@ mod cell {
     }
 }
 
-#[cfg(any(fsmdb_loom, fsmdb_rwlock_root))]
+#[cfg(any(fsmdb_loom, fsmdb_shuttle, fsmdb_rwlock_root))]
 mod cell {
     use super::{Arc, Root};
     use crate::sync::RwLock;

@@ -1,13 +1,14 @@
-//! The synchronisation primitives of the library, from `std` or, under the private cfg
-//! `fsmdb_loom`, from the model checker `loom`; and the writer's lock, made of them.
+//! The synchronisation primitives of the library, from `std` or, under a private cfg, from a model
+//! checker: `loom` under `fsmdb_loom`, `shuttle` under `fsmdb_shuttle`; and the writer's lock, made
+//! of them.
 //!
 //! Only state that threads share and change goes through this room: the published root, the
 //! writer's lock, the ownership flag. Rows and tree nodes are immutable once published, so they
 //! keep the `std` `Arc` and stay out of the model.
 
-#[cfg(not(fsmdb_loom))]
+#[cfg(not(any(fsmdb_loom, fsmdb_shuttle)))]
 use std::sync::Condvar;
-#[cfg(not(fsmdb_loom))]
+#[cfg(not(any(fsmdb_loom, fsmdb_shuttle)))]
 pub(crate) use std::sync::{
     Arc, Mutex, MutexGuard,
     atomic::{AtomicBool, AtomicU64, Ordering},
@@ -20,7 +21,14 @@ pub(crate) use loom::sync::{
     Arc, Mutex, MutexGuard, RwLock,
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
-#[cfg(all(fsmdb_rwlock_root, not(fsmdb_loom)))]
+#[cfg(fsmdb_shuttle)]
+use shuttle::sync::Condvar;
+#[cfg(fsmdb_shuttle)]
+pub(crate) use shuttle::sync::{
+    Arc, Mutex, MutexGuard, RwLock,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+#[cfg(all(fsmdb_rwlock_root, not(any(fsmdb_loom, fsmdb_shuttle))))]
 pub(crate) use std::sync::RwLock;
 
 /// The right to write, which one transaction has at a time.

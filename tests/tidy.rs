@@ -39,6 +39,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("raft", &["src/raft/"]),
     ("rmp", &["src/messagepack.rs"]),
     ("rmp_serde", &["src/messagepack.rs"]),
+    ("shuttle", &["src/sync.rs"]),
     ("slog", &["src/raft/"]),
     ("smallvec", &["src/key/buf.rs", "src/tree/reclaim.rs"]),
     ("unicase", &["src/key/folded.rs"]),
