@@ -6,18 +6,18 @@
 //! 2. A write builds its row, publishes, and drops what it replaced before it returns.
 
 mod concread;
-mod typed;
 mod locked;
 mod map;
 mod published;
 mod skiplist;
+mod typed;
 
 pub(crate) use self::concread::Concread;
-pub(crate) use self::typed::Fsmdb;
 pub(crate) use self::locked::Locked;
 pub(crate) use self::map::{BTree, Im, Imbl, Vart};
 pub(crate) use self::published::Published;
 pub(crate) use self::skiplist::Skiplist;
+pub(crate) use self::typed::Fsmdb;
 
 use crate::row::{Key, Row, Write};
 
