@@ -10,9 +10,6 @@ use super::path::Spot;
 use super::row::{RowPtr, RowRef};
 use super::scratch::common_prefix;
 
-/// How many rows ahead of a reader its next ones are fetched.
-const PREFETCH_ROWS: usize = 12;
-
 /// The rows of a range: double-ended and fused. It allocates nothing.
 ///
 /// # Invariants
@@ -92,9 +89,6 @@ impl<'v> Entries<'v> {
     pub(super) fn step(&mut self) -> Option<RowPtr> {
         loop {
             if let Some((row, rest)) = self.front.split_first() {
-                if let Some(ahead) = rest.get(PREFETCH_ROWS) {
-                    ahead.prefetch();
-                }
                 self.front = rest;
                 return Some(*row);
             }
@@ -111,9 +105,6 @@ impl<'v> Entries<'v> {
         loop {
             let rows = if self.is_one_leaf { &mut self.front } else { &mut self.back };
             if let Some((row, rest)) = rows.split_last() {
-                if let Some(ahead) = rest.len().checked_sub(PREFETCH_ROWS) {
-                    rest[ahead].prefetch();
-                }
                 *rows = rest;
                 return Some(*row);
             }
