@@ -42,22 +42,14 @@ impl<'v> Entries<'v> {
         Self { front, back, spots: Some((first, last)), is_one_leaf }
     }
 
-    /// The rows that are left in the leaf at the front, after going on to the next if there are
-    /// none; empty at the end of the range.
+    /// Takes the rows that are left in the leaf at the front, or those of the next leaf if there
+    /// are none; empty at the end of the range.
     #[inline]
-    pub(crate) fn leaf(&mut self) -> &'v [RowPtr] {
+    pub(super) fn next_leaf(&mut self) -> &'v [RowPtr] {
         while self.front.is_empty() && !self.is_one_leaf {
             self.go_on();
         }
-        self.front
-    }
-
-    /// As [`leaf`](Entries::leaf), taking them.
-    #[inline]
-    pub(crate) fn next_leaf(&mut self) -> &'v [RowPtr] {
-        let rows = self.leaf();
-        self.front = &[];
-        rows
+        std::mem::take(&mut self.front)
     }
 
     #[cold]

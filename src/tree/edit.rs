@@ -109,7 +109,7 @@ impl Editor {
         copy
     }
 
-    /// Puts `value` at `key` where the tree has another; whether it has the key.
+    /// Puts `row` in the place of the one that `path` has found.
     pub(super) fn replace(&mut self, tree: &mut Tree, path: &Path, row: RowPtr) {
         let Step { node, index } = path.leaf();
         let leaf = self.own(node);

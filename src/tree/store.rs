@@ -286,14 +286,7 @@ impl<C: Contents> Writer<C> {
     pub(crate) fn unlink_all(&mut self, contents: &C) {
         let editor = &mut self.engine().editor;
         contents.for_each_table(&mut |table| {
-            let mut rows = table.rows().iter();
-            loop {
-                let leaf = rows.next_leaf();
-                if leaf.is_empty() {
-                    break;
-                }
-                leaf.iter().for_each(|row| editor.retire_row(*row));
-            }
+            table.for_each_row(|row| editor.retire_row(row));
             let mut nodes = Vec::new();
             for root in table.trees().iter().filter_map(|tree| tree.root) {
                 collect(root, None, &mut nodes);
@@ -438,16 +431,7 @@ impl<C: Contents> Drop for Engine<C> {
                 doomed.push(row);
             }
         }
-        self.current.for_each_table(&mut |table| {
-            let mut rows = table.rows().iter();
-            loop {
-                let leaf = rows.next_leaf();
-                if leaf.is_empty() {
-                    break;
-                }
-                leaf.iter().for_each(|row| doomed.push(*row));
-            }
-        });
+        self.current.for_each_table(&mut |table| table.for_each_row(|row| doomed.push(row)));
     }
 }
 

@@ -144,6 +144,14 @@ impl TableTrees {
         &self.trees
     }
 
+    /// Calls `visit` with every row that the table owns.
+    pub(super) fn for_each_row(&self, mut visit: impl FnMut(RowPtr)) {
+        let mut rows = self.rows().iter();
+        while let Some(row) = rows.step() {
+            visit(row);
+        }
+    }
+
     /// Puts a tree of rows in place of the primary one.
     #[cfg(test)]
     pub(super) fn set_rows(&mut self, tree: Tree) {

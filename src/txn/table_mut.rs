@@ -202,10 +202,9 @@ impl<'txn, 'db, T: Table> TableMut<'txn, 'db, T> {
         let kept = row.borrow().keep();
         let WriteTxn { contents, writer, log, .. } = &mut *self.txn;
         let table = contents.table_mut(self.position);
-        let before = table.row_at(&place);
-        let before = before.map(RowRef::keep);
-        log.push(self.position, &key, before);
+        let before = table.row_at(&place).map(RowRef::keep);
         table.put(writer, &planner, &place, &key, row, revision);
+        log.push(self.position, &key, before);
         self.txn.writer.put_scratch(planner);
         Ok((kept, before))
     }
@@ -221,10 +220,9 @@ impl<'txn, 'db, T: Table> TableMut<'txn, 'db, T> {
 
         let WriteTxn { contents, writer, log, .. } = &mut *self.txn;
         let table = contents.table_mut(self.position);
-        let before = table.row_at(&place);
-        let before = before.map(RowRef::keep);
-        log.push(self.position, key, before);
+        let before = table.row_at(&place).map(RowRef::keep);
         table.delete(writer, &planner, &place, revision);
+        log.push(self.position, key, before);
         self.txn.writer.put_scratch(planner);
         before
     }
@@ -239,21 +237,17 @@ impl<'txn, 'db, T: Table> TableMut<'txn, 'db, T> {
         mut doomed: impl FnMut(&Row<T>) -> bool,
     ) -> usize {
         let before = self.txn.savepoint();
-        let position = self.position;
-        let guard = Undo { txn: &mut *self.txn, before: &before, is_done: false };
+        let mut undo = Undo { txn: &mut *self.txn, before: &before, is_done: false };
+        let mut table = TableMut::<T>::new(&mut *undo.txn, self.position);
+        let view = TableReader::new(before.contents.table(self.position));
         let mut count = 0;
-        {
-            let mut guard = guard;
-            let mut table = TableMut::<T>::new(&mut *guard.txn, position);
-            let view = TableReader::new(before.contents.table(position));
-            for row in select(view).filter(|row| doomed(row)) {
-                let mut key = KeyBuf::new();
-                row.value().encode_primary_key(&mut key);
-                // A multi-valued index can show a row twice; the second time it is gone.
-                count += usize::from(table.remove(&key).is_some());
-            }
-            guard.is_done = true;
+        for row in select(view).filter(|row| doomed(row)) {
+            let mut key = KeyBuf::new();
+            row.value().encode_primary_key(&mut key);
+            // A multi-valued index can show a row twice; the second time it is gone.
+            count += usize::from(table.remove(&key).is_some());
         }
+        undo.is_done = true;
         count
     }
 }
