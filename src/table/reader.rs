@@ -1,7 +1,6 @@
 //! The typed view of one table in one version.
 
 use std::fmt;
-use std::marker::PhantomData;
 use std::ops::Bound;
 
 use super::index::IndexReader;
@@ -39,29 +38,26 @@ use crate::tree::{Row, TypedTree};
 /// ```
 pub struct TableReader<'a, T> {
     state: &'a TableState,
-    marker: PhantomData<fn() -> T>,
+    rows: TypedTree<'a, T>,
 }
 
 impl<'a, T: Table> TableReader<'a, T> {
     pub(crate) fn new(state: &'a TableState) -> Self {
-        Self { state, marker: PhantomData }
-    }
-
-    #[inline]
-    fn tree(&self) -> TypedTree<'a, T> {
-        self.state.typed_rows()
+        Self { state, rows: state.typed_rows() }
     }
 
     /// The row with the primary key `key`, O(log n).
     #[must_use]
     pub fn get<Q: AsKey<T::Key> + ?Sized>(&self, key: &Q) -> Option<&'a Row<T>> {
-        self.tree().get(&encode(key))
+        let mut encoded = KeyBuf::new();
+        key.encode_key(&mut encoded);
+        self.rows.get(&encoded)
     }
 
     /// Whether there is a row with the primary key `key`, O(log n).
     #[must_use]
     pub fn contains<Q: AsKey<T::Key> + ?Sized>(&self, key: &Q) -> bool {
-        self.tree().get(&encode(key)).is_some()
+        self.rows.get(&encode(key)).is_some()
     }
 
     /// The number of rows, O(1).
@@ -79,7 +75,7 @@ impl<'a, T: Table> TableReader<'a, T> {
     /// All rows in the order of their primary keys.
     #[must_use]
     pub fn iter(&self) -> Rows<'a, T> {
-        Rows::new(self.tree().range(Bound::Unbounded, Bound::Unbounded))
+        Rows::new(self.rows.range(Bound::Unbounded, Bound::Unbounded))
     }
 
     /// The row with the lowest primary key.
@@ -98,20 +94,20 @@ impl<'a, T: Table> TableReader<'a, T> {
     #[must_use]
     pub fn range<R: KeyRange<T::Key>>(&self, range: R) -> Rows<'a, T> {
         let (low, high) = range.encode_bounds();
-        Rows::new(self.tree().range(as_bytes(&low), as_bytes(&high)))
+        Rows::new(self.rows.range(as_bytes(&low), as_bytes(&high)))
     }
 
     /// The number of rows whose primary keys lie in `range`, O(log n).
     #[must_use]
     pub fn count<R: KeyRange<T::Key>>(&self, range: R) -> usize {
         let (low, high) = range.encode_bounds();
-        self.tree().count(as_bytes(&low), as_bytes(&high))
+        self.rows.count(as_bytes(&low), as_bytes(&high))
     }
 
     /// The number of rows whose primary keys are below `key`, O(log n).
     #[must_use]
     pub fn rank<Q: AsKey<T::Key> + ?Sized>(&self, key: &Q) -> usize {
-        self.tree().erased().rank(Bound::Included(encode(key).as_slice()), true)
+        self.rows.erased().rank(Bound::Included(encode(key).as_slice()), true)
     }
 
     /// The row with `index` others before it among those whose primary keys lie in `range`,
@@ -119,7 +115,7 @@ impl<'a, T: Table> TableReader<'a, T> {
     #[must_use]
     pub fn nth<R: KeyRange<T::Key>>(&self, range: R, index: usize) -> Option<&'a Row<T>> {
         let (low, high) = range.encode_bounds();
-        self.tree().nth(as_bytes(&low), as_bytes(&high), index)
+        self.rows.nth(as_bytes(&low), as_bytes(&high), index)
     }
 
     /// The row whose primary key is the longest that `key` starts with, `key` itself included:
@@ -147,7 +143,7 @@ impl<'a, T: Table> TableReader<'a, T> {
     where
         T::Key: TextKey,
     {
-        longest_prefix(self.tree(), encode(key))
+        longest_prefix(self.rows, encode(key))
     }
 
     /// The rows with the primary keys `keys`, each in the place of its key.
@@ -156,7 +152,7 @@ impl<'a, T: Table> TableReader<'a, T> {
     /// that their cache misses overlap.
     #[must_use]
     pub fn get_many<Q: AsKey<T::Key>>(&self, keys: &[Q]) -> Vec<Option<&'a Row<T>>> {
-        get_many(self.tree(), keys)
+        get_many(self.rows, keys)
     }
 
     /// The rows whose primary keys begin with the components of `prefix`: `&("prod",)`, or with a
@@ -168,7 +164,7 @@ impl<'a, T: Table> TableReader<'a, T> {
         let mut encoded = KeyBuf::new();
         prefix.encode_prefix(&mut encoded);
         let (low, high) = prefix_bounds(encoded);
-        Rows::new(self.tree().range(as_bytes(&low), as_bytes(&high)))
+        Rows::new(self.rows.range(as_bytes(&low), as_bytes(&high)))
     }
 
     /// The view of one index: `jobs.index(Job::BY_STATUS)`.

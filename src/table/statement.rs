@@ -38,6 +38,11 @@ impl TableState {
         self.trees.find(key, place);
     }
 
+    /// Readies the row at `place` to be replaced or deleted; changes nothing that can be read.
+    pub(crate) fn ready<W: Workspace>(&mut self, workspace: &mut W, place: &mut Place) {
+        self.trees.ready(workspace, place);
+    }
+
     /// The row that stands at `place`.
     pub(crate) fn row_at(&self, place: &Place) -> Option<RowRef<'_>> {
         self.trees.row_at(place)

@@ -19,6 +19,7 @@ use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::collections::BTreeMap;
 use std::ptr::NonNull;
 
+use super::node::prefetch;
 use crate::limits::{ARENA_SPARE_CHUNKS, ARENA_SPARE_RATIO};
 
 /// The unit of block sizes and their alignment: a cache line.
@@ -147,6 +148,13 @@ impl Arena {
                 self.retire_chunk(chunk, lines);
             }
         }
+    }
+
+    /// Asks the processor to fetch what [`free`](Arena::free) will write for `block`.
+    pub(super) fn prefetch_free(block: NonNull<u8>) {
+        let chunk = block.as_ptr().wrapping_sub(block.as_ptr() as usize % CHUNK_BYTES);
+        prefetch(chunk);
+        prefetch(chunk.wrapping_add(LINE_BYTES));
     }
 
     fn add_chunk(&mut self, lines: usize) -> NonNull<Chunk> {

@@ -5,6 +5,7 @@ use std::iter::FusedIterator;
 use std::ops::Bound;
 
 use super::TreeRef;
+use super::ahead::{Ahead, Standing};
 use super::node::NodePtr;
 use super::path::Spot;
 use super::row::{RowPtr, RowRef};
@@ -24,11 +25,12 @@ pub(crate) struct Entries<'v> {
     /// The leaves that `front` and `back` are in; `None` for a range that never had an entry.
     spots: Option<(Spot, Spot)>,
     is_one_leaf: bool,
+    ahead: Ahead<'v>,
 }
 
 impl<'v> Entries<'v> {
     pub(super) fn empty() -> Self {
-        Self { front: &[], back: &[], spots: None, is_one_leaf: true }
+        Self { front: &[], back: &[], spots: None, is_one_leaf: true, ahead: Ahead::new() }
     }
 
     /// The entries between two positions, the second exclusive.
@@ -39,7 +41,7 @@ impl<'v> Entries<'v> {
         } else {
             (&first.leaf().rows()[first.index()..], &last.leaf().rows()[..last.index()])
         };
-        Self { front, back, spots: Some((first, last)), is_one_leaf }
+        Self { front, back, spots: Some((first, last)), is_one_leaf, ahead: Ahead::new() }
     }
 
     /// Takes the rows that are left in the leaf at the front, or those of the next leaf if there
@@ -55,31 +57,56 @@ impl<'v> Entries<'v> {
     #[cold]
     fn go_on(&mut self) {
         let Some((first, last)) = &mut self.spots else { return };
+        let parent = first.parent();
         first.next_leaf();
         if first.leaf() == last.leaf() {
             (self.front, self.back) = (self.back, &[]);
             self.is_one_leaf = true;
         } else {
             self.front = first.leaf().rows();
-            first.prefetch_next();
+        }
+        if first.parent() != parent {
+            self.ahead.restart();
         }
     }
 
     #[cold]
     fn go_back(&mut self) {
         let Some((first, last)) = &mut self.spots else { return };
+        let parent = last.parent();
         last.previous_leaf();
         if first.leaf() == last.leaf() {
             self.is_one_leaf = true;
         } else {
             self.back = last.leaf().rows();
         }
+        if last.parent() != parent {
+            self.ahead.restart();
+        }
+    }
+
+    #[cold]
+    fn look_ahead(&mut self) {
+        let Some((first, last)) = &self.spots else { return };
+        let end = (!self.is_one_leaf).then(|| (last.leaf(), self.back));
+        self.ahead.look(Standing { rows: self.front, spot: first, end }, false);
+    }
+
+    #[cold]
+    fn look_back(&mut self) {
+        let Some((first, last)) = &self.spots else { return };
+        let end = (!self.is_one_leaf).then(|| (first.leaf(), self.front));
+        let rows = if self.is_one_leaf { self.front } else { self.back };
+        self.ahead.look(Standing { rows, spot: last, end }, true);
     }
 
     /// The next row at the front.
     #[inline(always)]
     pub(super) fn step(&mut self) -> Option<RowPtr> {
         loop {
+            if !self.ahead.step() {
+                self.look_ahead();
+            }
             if let Some((row, rest)) = self.front.split_first() {
                 self.front = rest;
                 return Some(*row);
@@ -95,6 +122,9 @@ impl<'v> Entries<'v> {
     #[inline(always)]
     pub(super) fn step_back(&mut self) -> Option<RowPtr> {
         loop {
+            if !self.ahead.step_back() {
+                self.look_back();
+            }
             let rows = if self.is_one_leaf { &mut self.front } else { &mut self.back };
             if let Some((row, rest)) = rows.split_last() {
                 *rows = rest;
@@ -199,7 +229,12 @@ impl<'v> TreeRef<'v> {
             Bound::Excluded(key) => (key, is_lower),
         };
         let choose = |node: NodePtr| {
-            if node.is_leaf() { node.bound(key, or_equal) } else { node.route(key) }
+            if !node.is_leaf() {
+                return node.route(key);
+            }
+            // The row is on its way while the rest of the key is compared.
+            node.rows()[node.guess(key)].prefetch_far();
+            node.bound(key, or_equal)
         };
         Some(Spot::descend(root, choose))
     }

@@ -88,6 +88,7 @@ impl Editor {
         if birth == self.stamp {
             node.free(&mut self.arena);
         } else if !self.is_fork {
+            node.prefetch_free();
             self.retired.push(Retired::new(Item::Node(node), birth));
         }
     }
@@ -95,6 +96,7 @@ impl Editor {
     /// Unlinks a row. Even one of this transaction is kept until its end: others borrow it.
     pub(super) fn retire_row(&mut self, row: RowPtr) {
         if !self.is_fork {
+            row.prefetch_free();
             self.retired.push(Retired::new(Item::Row(row), row.birth()));
         }
     }
@@ -107,6 +109,27 @@ impl Editor {
         let copy = node.copy(&mut self.arena, self.stamp);
         self.retire(node);
         copy
+    }
+
+    /// Makes the nodes of a path that is not empty the transaction's own, ahead of a change of the
+    /// entry at its end. The tree has the same entries after it.
+    ///
+    /// A leaf with far more room than entries stays: the change may want a smaller copy of it.
+    pub(super) fn own_path(&mut self, tree: &mut Tree, path: &mut Path) {
+        if path.leaf().node.is_sparse() {
+            return;
+        }
+        let mut child = None;
+        for step in path.steps_mut().rev() {
+            let node = self.own(step.node);
+            if let Some(child) = child.replace(node) {
+                node.set_value(step.index, child.into());
+            }
+            if std::mem::replace(&mut step.node, node) == node {
+                return;
+            }
+        }
+        tree.root = child;
     }
 
     /// Puts `row` in the place of the one that `path` has found.

@@ -12,6 +12,7 @@
 //! | `node.rs`, `search.rs` | the layout of a node and the search in it |
 //! | `row.rs` | the row, its header, its handles |
 //! | `path.rs`, `cursor.rs` | ways through a tree: descent, ranges, ranks |
+//! | `ahead.rs` | has the rows of a range on their way from memory |
 //! | `edit.rs`, `scratch.rs`, `bulk.rs` | changes of a tree: insert, remove, split, merge, bulk build |
 //! | `table.rs` | the trees of one table, changed together |
 //! | `reclaim.rs`, `store.rs` | versions, their deaths, and what is freed when |
@@ -34,6 +35,7 @@
 //! and clones", 2008; precise dead lists: the ZFS data set layer (Ahrens et al.); key heads in
 //! nodes: Graefe and Larson, "B-tree indexes and CPU caches", 2001.
 
+mod ahead;
 mod arena;
 mod branch;
 mod bulk;
@@ -103,8 +105,12 @@ impl<'v> TreeRef<'v> {
     #[inline]
     pub(crate) fn get(self, key: &[u8]) -> Option<RowRef<'v>> {
         let mut node = self.root()?;
-        for _ in 0..node.level() {
+        for level in (0..node.level()).rev() {
             node = node.child(node.route(key));
+            if level == 0 {
+                // The search reads the heads, and then one value: both on their way at once.
+                node.prefetch_values();
+            }
         }
         let index = node.find_exact(key)?;
         Some(node.rows()[index].borrow())

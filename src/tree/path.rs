@@ -61,6 +61,11 @@ impl Path {
         self.steps[self.len - 1].expect("steps below the length are set")
     }
 
+    /// All steps, from the root on.
+    pub(super) fn steps_mut(&mut self) -> impl DoubleEndedIterator<Item = &mut Step> {
+        self.steps[..self.len].iter_mut().flatten()
+    }
+
     /// The steps above the leaf, from the root on.
     pub(super) fn inner_steps(&self) -> impl DoubleEndedIterator<Item = &Step> {
         self.steps[..self.len - 1].iter().flatten()
@@ -101,6 +106,9 @@ impl Spot {
             depth += 1;
             spot.parent = spot.leaf;
             spot.leaf = spot.leaf.child(index);
+            if spot.parent.level() == 1 {
+                spot.leaf.prefetch_values();
+            }
         }
         spot.index = choose(spot.leaf) as u8;
         spot
@@ -199,12 +207,18 @@ impl Spot {
         true
     }
 
-    /// Asks the processor to fetch the leaf after this one, where that is known for free.
-    pub(super) fn prefetch_next(&self) {
-        if let Some(above) = self.depth().checked_sub(1)
-            && usize::from(self.way[above]) + 1 < self.parent.len()
-        {
-            self.parent.child(usize::from(self.way[above]) + 1).prefetch();
-        }
+    /// The position of the leaf in its parent; 0 where it has none.
+    pub(super) fn position(&self) -> u8 {
+        self.depth().checked_sub(1).map_or(0, |above| self.way[above])
+    }
+
+    /// The leaf at a position of the same parent.
+    pub(super) fn sibling(&self, at: u8) -> Option<NodePtr> {
+        let is_there = !self.parent.is_leaf() && usize::from(at) < self.parent.len();
+        is_there.then(|| self.parent.child(usize::from(at)))
+    }
+
+    pub(super) fn parent(&self) -> NodePtr {
+        self.parent
     }
 }

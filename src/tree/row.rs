@@ -26,10 +26,13 @@ use std::ops::Deref;
 use std::ptr::NonNull;
 
 use super::arena::LINE_BYTES;
-use super::node::prefetch;
+use super::node::{prefetch, prefetch_far};
 use crate::limits::ROW_HANDLES_MAX;
 use crate::revision::Revision;
 use crate::sync::unmodelled::{AtomicU32, Ordering};
+
+/// Most lines of a row that are fetched before it is freed.
+const ROW_LINES_FETCHED: usize = 8;
 
 /// When a row was created and last modified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +45,8 @@ pub(crate) struct RowMeta {
 #[derive(Debug)]
 pub(crate) struct RowKind {
     type_id: TypeId,
+    /// Cache lines that a row fills at most.
+    lines: usize,
     /// Drops the value and gives the memory back.
     ///
     /// To be called once, with the pointer of a row of this kind, when nobody uses it any more.
@@ -51,7 +56,10 @@ pub(crate) struct RowKind {
 impl RowKind {
     /// The kind of rows with values of `T`.
     pub(crate) fn of<T: 'static>() -> &'static Self {
-        const { &Self { type_id: TypeId::of::<T>(), free: free::<T> } }
+        const {
+            let lines = size_of::<Row<T>>().div_ceil(LINE_BYTES);
+            &Self { type_id: TypeId::of::<T>(), lines, free: free::<T> }
+        }
     }
 
     /// Whether rows of this kind have values of `T`.
@@ -280,9 +288,27 @@ impl RowPtr {
     /// Asks the processor to fetch the row's header and what stands right behind it.
     #[inline(always)]
     pub(super) fn prefetch(self) {
-        let address = self.0.as_ptr().cast_const().cast::<u8>();
-        prefetch(address);
-        prefetch(address.wrapping_add(LINE_BYTES));
+        prefetch(self.line(0));
+        prefetch(self.line(1));
+    }
+
+    /// As [`prefetch`](RowPtr::prefetch), for a row that will be read in a while.
+    #[inline(always)]
+    pub(super) fn prefetch_far(self) {
+        prefetch_far(self.line(0));
+        prefetch_far(self.line(1));
+    }
+
+    /// Asks the processor to fetch a row that will be freed: allocators keep lists in freed
+    /// blocks, and give the block that was freed last to the next row of its size.
+    pub(super) fn prefetch_free(self) {
+        for line in 0..self.header().kind.lines.min(ROW_LINES_FETCHED) {
+            prefetch(self.line(line));
+        }
+    }
+
+    fn line(self, line: usize) -> *const u8 {
+        self.0.as_ptr().cast_const().cast::<u8>().wrapping_add(line * LINE_BYTES)
     }
 
     fn retain(self) {

@@ -29,13 +29,13 @@ pub(super) fn count_less(heads: &[i32; FANOUT], head: i32) -> usize {
 /// The start of the window in which the position of `head` lies: every head before it is less.
 #[inline(always)]
 fn window_start(heads: &[i32; FANOUT], head: i32) -> usize {
-    let mut start = 0;
+    let mut windows = 0;
     let mut end = WINDOW;
     while end < FANOUT {
-        start += usize::from(heads[end - 1] < head) * WINDOW;
+        windows += u32::from(heads[end - 1] < head);
         end += WINDOW;
     }
-    start.min(FANOUT - WINDOW)
+    (windows as usize * WINDOW).min(FANOUT - WINDOW)
 }
 
 /// The count for machines without SSE2; the tests hold both against each other.
@@ -49,27 +49,32 @@ mod sse2 {
     //! The comparison of a window by vectors of four heads. SSE2 is part of the architecture.
 
     use std::arch::x86_64::{
-        _mm_add_epi32, _mm_cmpgt_epi32, _mm_cvtsi128_si32, _mm_loadu_si128, _mm_set1_epi32,
-        _mm_setzero_si128, _mm_shuffle_epi32, _mm_sub_epi32,
+        __m128i, _mm_cmpgt_epi32, _mm_loadu_si128, _mm_movemask_epi8, _mm_packs_epi16,
+        _mm_packs_epi32, _mm_set1_epi32, _mm_setzero_si128,
     };
 
     use super::WINDOW;
 
     #[inline(always)]
     pub(super) fn count_less(window: &[i32; WINDOW], head: i32) -> usize {
+        let (fours, _) = window.as_chunks::<4>();
         // SAFETY: SSE2 is part of x86-64; each load reads four heads inside the window, and needs
         // no alignment.
         unsafe {
             let wanted = _mm_set1_epi32(head);
-            let mut sum = _mm_setzero_si128();
-            for four in window.chunks_exact(4) {
-                // A comparison gives -1 where it holds, so subtracting counts.
-                let less = _mm_cmpgt_epi32(wanted, _mm_loadu_si128(four.as_ptr().cast()));
-                sum = _mm_sub_epi32(sum, less);
-            }
-            let sum = _mm_add_epi32(sum, _mm_shuffle_epi32::<0b00_00_11_10>(sum));
-            let sum = _mm_add_epi32(sum, _mm_shuffle_epi32::<0b00_00_00_01>(sum));
-            _mm_cvtsi128_si32(sum) as usize
+            // All bits of a lane where its head is less.
+            let less = |at: usize| -> __m128i {
+                match fours.get(at) {
+                    Some(four) => _mm_cmpgt_epi32(wanted, _mm_loadu_si128(four.as_ptr().cast())),
+                    None => _mm_setzero_si128(),
+                }
+            };
+            // Narrowed to one byte of a head, in their order. The heads that are less come first,
+            // so the count is where the ones end.
+            let low = _mm_packs_epi32(less(0), less(1));
+            let high = _mm_packs_epi32(less(2), less(3));
+            let bits = _mm_movemask_epi8(_mm_packs_epi16(low, high));
+            bits.trailing_ones() as usize
         }
     }
 }

@@ -163,6 +163,15 @@ impl TableTrees {
         place.is_found = place.path.find(self.trees[0].root, key);
     }
 
+    /// Readies the place of a row that is about to be replaced or deleted: the nodes on the way to
+    /// it become the transaction's own while the row is on its way from memory.
+    pub(crate) fn ready<W: Workspace>(&mut self, writer: &mut W, place: &mut Place) {
+        if place.is_found {
+            place.row().prefetch();
+            writer.editor().own_path(&mut self.trees[0], &mut place.path);
+        }
+    }
+
     /// The row at a place.
     pub(crate) fn row_at(&self, place: &Place) -> Option<RowRef<'_>> {
         place.is_found.then(|| place.row().borrow())

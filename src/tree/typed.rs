@@ -140,21 +140,17 @@ impl<'v, T: 'static> Iterator for TypedEntries<'v, T> {
         // SAFETY: the entries are of a typed tree; see `typed`.
         self.entries.step().map(|row| unsafe { row.typed() })
     }
+}
 
-    /// Leaf by leaf: the loop over a leaf's rows needs no path.
+impl<'v, T: 'static> TypedEntries<'v, T> {
+    /// The rows that are left in the leaf at the front, or those of the next leaf if there are
+    /// none; empty at the end of the range.
     #[inline]
-    fn fold<B, F: FnMut(B, &'v Row<T>) -> B>(mut self, init: B, mut fold: F) -> B {
-        let mut state = init;
-        loop {
-            let rows = self.entries.next_leaf();
-            if rows.is_empty() {
-                return state;
-            }
-            for row in rows {
-                // SAFETY: the entries are of a typed tree; see `typed`.
-                state = fold(state, unsafe { row.typed() });
-            }
-        }
+    pub(crate) fn next_slice(&mut self) -> &'v [&'v Row<T>] {
+        let rows = self.entries.next_leaf();
+        // SAFETY: a `RowPtr` is a pointer and nothing else, and these are of live rows of this
+        // type; see `typed`.
+        unsafe { std::slice::from_raw_parts(rows.as_ptr().cast(), rows.len()) }
     }
 }
 

@@ -186,6 +186,11 @@ impl<'txn, 'db, T: Table> TableMut<'txn, 'db, T> {
         self.txn.contents.table(self.position)
     }
 
+    fn ready(&mut self, place: &mut Place) {
+        let WriteTxn { contents, writer, .. } = &mut *self.txn;
+        contents.table_mut(self.position).ready(writer, place);
+    }
+
     /// Puts a row and gives it and the one that it replaced.
     fn put(&mut self, value: T, mode: Mode) -> Result<(KeptRow, Option<KeptRow>), Error> {
         let revision = self.txn.revision();
@@ -193,6 +198,7 @@ impl<'txn, 'db, T: Table> TableMut<'txn, 'db, T> {
         value.encode_primary_key(&mut key);
         let mut place = Place::default();
         self.state().claim(&key, mode, &mut place)?;
+        self.ready(&mut place);
         let before = self.state().row_at(&place);
         let created = before.map_or(revision, |before| before.meta().created);
         let row = NewRow::new(RowMeta { created, modified: revision }, value);
@@ -215,6 +221,7 @@ impl<'txn, 'db, T: Table> TableMut<'txn, 'db, T> {
         let mut place = Place::default();
         self.state().find(key, &mut place);
         self.state().row_at(&place)?;
+        self.ready(&mut place);
         let mut planner = self.txn.writer.take_scratch();
         self.state().plan_delete(&mut planner, &place, key);
 

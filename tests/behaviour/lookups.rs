@@ -85,6 +85,47 @@ fn counts_ranks_and_pages_agree_with_iteration() {
 }
 
 #[test]
+fn slices_steps_and_counts_of_a_range_agree_from_both_ends() {
+    let paths: Vec<String> = (0..3_000).map(|n| format!("/{:04}", n * 7 % 3_000)).collect();
+    let db = with(&paths.iter().map(String::as_str).collect::<Vec<_>>());
+    let snap = db.read();
+    let mounts = snap.table::<Mount>();
+    for (low, high) in [(0, 3_000), (0, 1), (10, 10), (5, 60), (17, 2_900), (2_990, 3_000)] {
+        let bounds = format!("/{low:04}")..format!("/{high:04}");
+        let rows = || mounts.range(bounds.clone());
+        let expected: Vec<String> = (low..high).map(|n| format!("/{n:04}")).collect();
+
+        let mut slices = Vec::new();
+        let mut rest = rows();
+        // Steps from both ends before the slices: they give what is left.
+        let (first, last) = (rest.next(), rest.next_back());
+        slices.extend(first.map(|row| row.path.clone()));
+        while let Some(slice) = rest.next_slice() {
+            assert!(!slice.is_empty());
+            slices.extend(slice.iter().map(|row| row.path.clone()));
+        }
+        slices.extend(last.map(|row| row.path.clone()));
+        assert!(rest.next().is_none() && rest.next_slice().is_none());
+        assert_eq!(slices, expected);
+
+        let mut back: Vec<_> = rows().rev().map(|row| row.path.clone()).collect();
+        back.reverse();
+        assert_eq!(back, expected);
+        assert_eq!(rows().count(), expected.len());
+        assert_eq!(rows().rev().count(), expected.len());
+
+        // Alternating between the ends, so that each fetches ahead across the other's leaves.
+        let (mut from_front, mut from_back, mut both) = (Vec::new(), Vec::new(), rows());
+        while let Some(row) = both.next() {
+            from_front.push(row.path.clone());
+            from_back.extend(both.next_back().map(|row| row.path.clone()));
+        }
+        from_front.extend(from_back.into_iter().rev());
+        assert_eq!(from_front, expected);
+    }
+}
+
+#[test]
 fn many_keys_are_looked_up_each_in_its_place() {
     let db = with(&PATHS);
     let snap = db.read();

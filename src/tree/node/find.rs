@@ -3,9 +3,20 @@
 use std::cmp::Ordering;
 
 use super::{
-    FIXED_BYTES, HEAD_BYTES, LINE_BYTES, NodePtr, PREFIX_INLINE, head_of, prefetch, rest_of,
+    FANOUT, FIXED_BYTES, HEAD_BYTES, LINE_BYTES, NodePtr, PREFIX_INLINE, head_of, prefetch, rest_of,
 };
 use crate::tree::search::count_less;
+
+/// The bytes of a prefix of each length in a little-endian word.
+const PREFIX_MASKS: [u64; PREFIX_INLINE + 1] = {
+    let mut masks = [u64::MAX; PREFIX_INLINE + 1];
+    let mut len = 0;
+    while len < PREFIX_INLINE {
+        masks[len] = (1 << (8 * len)) - 1;
+        len += 1;
+    }
+    masks
+};
 
 /// Compares the parts of two keys after equal heads: `rest` is what follows the head, `len` the
 /// length of the whole part after the prefix, which tells "a" from "a\0".
@@ -46,8 +57,21 @@ impl NodePtr {
     fn position(self, suffix: &[u8], first: usize, or_equal: bool) -> usize {
         let node = self.node();
         let head = head_of(suffix);
+        let low = count_less(&node.heads, head);
+        if node.heads.get(low) != Some(&head) {
+            // Beyond the last entry every head is the greatest (invariant 4), and in an inner node
+            // the first is the least, so this is in bounds.
+            return low;
+        }
+        self.position_among_equals(suffix, low.max(first), or_equal)
+    }
+
+    /// As [`position`](NodePtr::position), from the first head on that is that of `suffix`.
+    fn position_among_equals(self, suffix: &[u8], first: usize, or_equal: bool) -> usize {
+        let node = self.node();
+        let head = head_of(suffix);
         let len = self.len();
-        let mut low = count_less(&node.heads, head).max(first);
+        let mut low = first;
         if low >= len || node.heads[low] != head {
             return low.min(len);
         }
@@ -87,10 +111,8 @@ impl NodePtr {
         match key.first_chunk::<PREFIX_INLINE>() {
             // The bytes beyond a short prefix are zero in the header, and masked out in the key.
             Some(start) if len <= PREFIX_INLINE => {
-                let mask = (1_u64 << (8 * len as u32 % 64)).wrapping_sub(1);
-                let mask = if len == PREFIX_INLINE { u64::MAX } else { mask };
-                let differs = (u64::from_le_bytes(*start) & mask) ^ u64::from_le_bytes(node.prefix);
-                (differs == 0).then(|| &key[len..])
+                let start = u64::from_le_bytes(*start) & PREFIX_MASKS[len];
+                (start == u64::from_le_bytes(node.prefix)).then(|| &key[len..])
             }
             _ => key.strip_prefix(self.prefix()),
         }
@@ -163,6 +185,21 @@ impl NodePtr {
         for line in 0..FIXED_BYTES.div_ceil(LINE_BYTES) {
             prefetch(self.0.as_ptr().cast::<u8>().wrapping_add(line * LINE_BYTES));
         }
+    }
+
+    /// Asks the processor to fetch the values of this node, as many as it may have.
+    #[inline(always)]
+    pub(in crate::tree) fn prefetch_values(self) {
+        let lines = FIXED_BYTES / LINE_BYTES..(FIXED_BYTES + 8 * FANOUT).div_ceil(LINE_BYTES);
+        for line in lines {
+            prefetch(self.0.as_ptr().cast::<u8>().wrapping_add(line * LINE_BYTES));
+        }
+    }
+
+    /// Asks the processor to fetch the values and their number, not the keys.
+    pub(in crate::tree) fn prefetch_rows(self) {
+        prefetch(self.0.as_ptr().cast());
+        self.prefetch_values();
     }
 
     /// Asks the processor to fetch what a copy of this node will read, without a look at how long

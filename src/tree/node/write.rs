@@ -105,6 +105,11 @@ impl NodePtr {
         unsafe { arena.free(self.0.cast(), lines) };
     }
 
+    /// Asks the processor to fetch what [`free`](NodePtr::free) will write.
+    pub(in crate::tree) fn prefetch_free(self) {
+        Arena::prefetch_free(self.0.cast());
+    }
+
     #[cfg(test)]
     pub(in crate::tree) fn address(self) -> *const u8 {
         self.0.as_ptr().cast_const().cast()

@@ -103,7 +103,11 @@ impl View for Snapshot {
     }
 
     fn scan(&self) -> usize {
-        visit_all(self.table::<Row>().iter())
+        let (mut rows, mut sum) = (self.table::<Row>().iter(), 0_usize);
+        while let Some(slice) = rows.next_slice() {
+            sum = sum.wrapping_add(visit_all(slice.iter().copied()));
+        }
+        sum
     }
 
     fn scan_rows(&self) -> u64 {
