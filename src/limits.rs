@@ -190,3 +190,7 @@ pub const RECLAIM_ITEMS_FACTOR: usize = 2;
 /// Handles that may be held on one row. Beyond, the process is aborted, as `std::sync::Arc` does:
 /// so many can only be leaked, and the count must not wrap.
 pub const ROW_HANDLES_MAX: u32 = i32::MAX as u32;
+
+/// Rows for which a bulk insert makes room before it has seen them, on the word of the iterator
+/// that brings them. Beyond, room is made as they come.
+pub const BULK_ROWS_RESERVED: usize = 1 << 20;

@@ -10,23 +10,23 @@
 use std::sync::Condvar;
 #[cfg(not(any(fsmdb_loom, fsmdb_shuttle)))]
 pub(crate) use std::sync::{
-    Arc, Mutex, MutexGuard,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+    Arc, Mutex,
+    atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering},
 };
 
 #[cfg(fsmdb_loom)]
 use loom::sync::Condvar;
 #[cfg(fsmdb_loom)]
 pub(crate) use loom::sync::{
-    Arc, Mutex, MutexGuard, RwLock,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+    Arc, Mutex, RwLock,
+    atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering},
 };
 #[cfg(fsmdb_shuttle)]
 use shuttle::sync::Condvar;
 #[cfg(fsmdb_shuttle)]
 pub(crate) use shuttle::sync::{
-    Arc, Mutex, MutexGuard, RwLock,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+    Arc, Mutex, RwLock,
+    atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering},
 };
 #[cfg(all(fsmdb_rwlock_root, not(any(fsmdb_loom, fsmdb_shuttle))))]
 pub(crate) use std::sync::RwLock;
@@ -35,21 +35,19 @@ pub(crate) use std::sync::RwLock;
 ///
 /// Unlike a mutex it cannot be poisoned: a transaction that panicked has published nothing, so
 /// there is nothing half-done to protect others from. No user code runs while the mutex inside is
-/// held.
+/// held, and as long as nobody waits it is not even locked.
 #[derive(Debug)]
 pub(crate) struct WriterLock {
-    turn: Mutex<Turn>,
+    /// [`TAKEN`], and [`WAITS`] for each thread that waits. One word, so that who takes, who waits
+    /// and who gives back see each other in one order.
+    state: AtomicUsize,
+    /// Held between a waiting thread's look at the state and its rest.
+    queue: Mutex<()>,
     released: Condvar,
 }
 
-/// Whose turn it is to write.
-#[derive(Debug, Default)]
-struct Turn {
-    is_taken: bool,
-    /// Threads that wait. When there are none, the release need not wake anybody, which would be
-    /// a system call.
-    waiting: usize,
-}
+const TAKEN: usize = 1;
+const WAITS: usize = 2;
 
 /// Gives the right to write back when it is dropped.
 #[derive(Debug)]
@@ -59,41 +57,46 @@ pub(crate) struct WriterGuard<'a> {
 
 impl WriterLock {
     pub(crate) fn new() -> Self {
-        Self { turn: Mutex::new(Turn::default()), released: Condvar::new() }
+        Self { state: AtomicUsize::new(0), queue: Mutex::new(()), released: Condvar::new() }
     }
 
     /// Takes the right to write, waiting for whoever has it.
     pub(crate) fn lock(&self) -> WriterGuard<'_> {
-        let mut turn = self.turn();
-        while turn.is_taken {
-            turn.waiting += 1;
-            turn = self.released.wait(turn).expect("no code panics under this mutex");
-            turn.waiting -= 1;
-        }
-        turn.is_taken = true;
-        WriterGuard { lock: self }
+        self.try_lock().unwrap_or_else(|| self.wait())
     }
 
     /// Takes the right to write if no one has it.
     pub(crate) fn try_lock(&self) -> Option<WriterGuard<'_>> {
-        let mut turn = self.turn();
-        let was_taken = std::mem::replace(&mut turn.is_taken, true);
-        (!was_taken).then(|| WriterGuard { lock: self })
+        let before = self.state.fetch_or(TAKEN, Ordering::Acquire);
+        (before & TAKEN == 0).then(|| WriterGuard { lock: self })
     }
 
-    fn turn(&self) -> MutexGuard<'_, Turn> {
-        self.turn.lock().expect("no code panics under this mutex")
+    #[cold]
+    fn wait(&self) -> WriterGuard<'_> {
+        let mut queue = self.queue.lock().expect("no code panics under this mutex");
+        self.state.fetch_add(WAITS, Ordering::Relaxed);
+        loop {
+            if let Some(guard) = self.try_lock() {
+                self.state.fetch_sub(WAITS, Ordering::Relaxed);
+                return guard;
+            }
+            queue = self.released.wait(queue).expect("no code panics under this mutex");
+        }
+    }
+
+    #[cold]
+    fn wake(&self) {
+        drop(self.queue.lock().expect("no code panics under this mutex"));
+        self.released.notify_one();
     }
 }
 
 impl Drop for WriterGuard<'_> {
     fn drop(&mut self) {
-        let mut turn = self.lock.turn();
-        turn.is_taken = false;
-        let is_awaited = turn.waiting > 0;
-        drop(turn);
-        if is_awaited {
-            self.lock.released.notify_one();
+        let before = self.lock.state.fetch_sub(TAKEN, Ordering::Release);
+        if before >= WAITS {
+            // Who waits has not yet looked, or sleeps: the mutex tells.
+            self.lock.wake();
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::entries::EntryKeys;
 use super::state::TableState;
 use crate::error::Error;
-use crate::limits::KEY_BYTES_MAX;
+use crate::limits::{BULK_ROWS_RESERVED, KEY_BYTES_MAX};
 use crate::revision::Revision;
 use crate::schema::{IndexKeys, TableSchema};
 use crate::tree::{Filled, NewRow, Workspace};
@@ -17,12 +17,21 @@ pub(crate) struct KeyedRows {
     /// Where each key ends in `bytes`; it begins where the one before ends.
     ends: Vec<usize>,
     rows: Vec<NewRow>,
+    /// The length of the longest key.
+    longest: usize,
 }
 
 impl KeyedRows {
+    /// Nothing yet, with room for `rows` rows, within a limit: the number is a guess.
+    pub(crate) fn with_room_for(rows: usize) -> Self {
+        let rows = rows.min(BULK_ROWS_RESERVED);
+        Self { ends: Vec::with_capacity(rows), rows: Vec::with_capacity(rows), ..Self::default() }
+    }
+
     pub(crate) fn push(&mut self, key: &[u8], row: NewRow) {
         self.bytes.extend_from_slice(key);
         self.ends.push(self.bytes.len());
+        self.longest = self.longest.max(key.len());
         self.rows.push(row);
     }
 
@@ -47,18 +56,19 @@ impl KeyedRows {
 
     /// Puts the rows in the order of their keys; gives a key that two rows have.
     pub(crate) fn sort(&mut self) -> Option<&[u8]> {
-        if !self.keys().is_sorted_by(|one, other| one < other) {
-            let mut order: Vec<usize> = (0..self.len()).collect();
-            order.sort_by(|one, other| self.key(*one).cmp(self.key(*other)));
-            let mut rows: Vec<_> = self.rows.drain(..).map(Some).collect();
-            let mut sorted = Self::default();
-            for index in order {
-                let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
-                let key = &self.bytes[start..self.ends[index]];
-                sorted.push(key, rows[index].take().expect("each row once"));
-            }
-            *self = sorted;
+        if self.keys().is_sorted_by(|one, other| one < other) {
+            return None;
         }
+        let mut order: Vec<usize> = (0..self.len()).collect();
+        order.sort_by(|one, other| self.key(*one).cmp(self.key(*other)));
+        let mut rows: Vec<_> = self.rows.drain(..).map(Some).collect();
+        let mut sorted = Self::default();
+        for index in order {
+            let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
+            let key = &self.bytes[start..self.ends[index]];
+            sorted.push(key, rows[index].take().expect("each row once"));
+        }
+        *self = sorted;
         self.keys().zip(self.keys().skip(1)).find(|(one, next)| one == next).map(|(one, _)| one)
     }
 
@@ -109,10 +119,10 @@ impl TableState {
         for position in 0..table.schema.indexes.len() {
             indexes.push(table.index_entries(position, &rows, &mut counts)?);
         }
-        if let Some(key) = rows.keys().find(|key| key.len() > KEY_BYTES_MAX) {
-            return Err(table.too_long(None, key.len()));
+        if rows.longest > KEY_BYTES_MAX {
+            return Err(table.too_long(None, rows.longest));
         }
-        let KeyedRows { bytes, ends, rows } = rows;
+        let KeyedRows { bytes, ends, rows, .. } = rows;
         let starts = std::iter::once(0).chain(ends.iter().copied());
         let keys = starts.zip(&ends).map(|(start, end)| &bytes[start..*end]);
         let rows = keys.zip(rows).enumerate();

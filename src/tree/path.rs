@@ -78,6 +78,15 @@ impl fmt::Debug for Path {
     }
 }
 
+/// Asks the processor to fetch the leaf that `key` belongs to, which is about to be changed.
+pub(super) fn prefetch_leaf(root: Option<NodePtr>, key: &[u8]) {
+    let Some(mut node) = root else { return };
+    for _ in 0..node.level() {
+        node = node.child(node.route(key));
+    }
+    node.prefetch_whole();
+}
+
 /// A place in a leaf, for reading on from there in both directions: small, because ranges are
 /// moved about. Of the nodes on the way it keeps the last two; when it leaves the leaves of one
 /// parent it goes down from the root again by the positions it remembers.

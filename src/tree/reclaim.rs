@@ -27,19 +27,20 @@ use crate::limits::{RECLAIM_ITEMS_BASE, RECLAIM_ITEMS_FACTOR};
 use crate::sync::{Arc, AtomicBool, Ordering};
 
 /// A version that is, or may be, alive.
-#[derive(Debug)]
-pub(super) struct Record {
+pub(super) struct Record<C> {
     stamp: u64,
     is_dead: Arc<AtomicBool>,
+    /// The contents of the version, once it is not the newest: so that whoever drops it last, a
+    /// reader perhaps, does not have to free them.
+    contents: Option<C>,
     /// What no newer version needs.
     dead_list: Vec<Retired>,
 }
 
 /// The versions that may be alive, and what is waiting to be freed.
-#[derive(Debug, Default)]
-pub(super) struct Ledger {
+pub(super) struct Ledger<C> {
     /// In ascending order of their stamps.
-    records: VecDeque<Record>,
+    records: VecDeque<Record<C>>,
     /// The lists of versions that died, with their stamps.
     dying: VecDeque<(u64, Vec<Retired>)>,
     /// Deaths that were found, of those that were told.
@@ -84,7 +85,19 @@ impl Drop for Doomed {
     }
 }
 
-impl Ledger {
+impl<C> Default for Ledger<C> {
+    fn default() -> Self {
+        Self {
+            records: VecDeque::new(),
+            dying: VecDeque::new(),
+            found: 0,
+            spare: Vec::new(),
+            spare_flag: None,
+        }
+    }
+}
+
+impl<C> Ledger<C> {
     /// Enters a version, whose stamp is greater than all before, and gives the flag by which its
     /// holder tells its death.
     pub(super) fn enter(&mut self, stamp: u64) -> Arc<AtomicBool> {
@@ -92,7 +105,7 @@ impl Ledger {
         let flag = Arc::clone(&is_dead);
         debug_assert!(self.records.back().is_none_or(|record| record.stamp < stamp));
         let dead_list = self.spare.pop().unwrap_or_default();
-        self.records.push_back(Record { stamp, is_dead, dead_list });
+        self.records.push_back(Record { stamp, is_dead, contents: None, dead_list });
         flag
     }
 
@@ -121,6 +134,13 @@ impl Ledger {
             }
             Some(record) => record.dead_list.append(items),
             None => self.dying.push_back((0, std::mem::take(items))),
+        }
+    }
+
+    /// Keeps what was the newest contents until the newest version is buried.
+    pub(super) fn keep(&mut self, contents: C) {
+        if let Some(record) = self.records.back_mut() {
+            record.contents = Some(contents);
         }
     }
 

@@ -172,10 +172,13 @@ impl Scratch {
         debug_assert!(self.fits(level, range.clone()));
         let keyed = Self::keyed(level, &range);
         let prefix_len = self.prefix_len(&keyed);
-        let lens = keyed.clone().map(|index| self.key(index).len() - prefix_len);
-        let suffix_len = lens.clone().next().unwrap_or(0);
-        let is_uniform = lens.clone().all(|len| len == suffix_len);
-        let rests: usize = lens.map(|len| len.saturating_sub(HEAD_BYTES)).sum();
+        let mut lens = keyed.clone().map(|index| self.key(index).len() - prefix_len).peekable();
+        let suffix_len = lens.peek().copied().unwrap_or(0);
+        let (mut is_uniform, mut rests) = (true, 0);
+        for len in lens {
+            is_uniform &= len == suffix_len;
+            rests += len.saturating_sub(HEAD_BYTES);
+        }
         let cap = if is_roomy { roomy(range.len()) } else { range.len() };
         let rest_of_uniform = suffix_len.saturating_sub(HEAD_BYTES);
         let cap = if is_uniform && rest_of_uniform * cap > NODE_REMAINDER_BYTES_MAX {
@@ -192,13 +195,12 @@ impl Scratch {
         let shape = Shape { level, is_uniform, cap, prefix_len, suffix_len, heap_cap };
         let prefix = if keyed.is_empty() { &[] } else { &self.key(keyed.start)[..prefix_len] };
         let node = NodePtr::create(arena, birth, shape, prefix);
-        for index in range.clone() {
-            let Entry { value, count, .. } = self.entries[index];
-            if keyed.contains(&index) {
-                node.append(&self.key(index)[prefix_len..], value, count);
-            } else {
-                node.append_first(value, count);
-            }
+        if keyed.start > range.start {
+            let Entry { value, count, .. } = self.entries[range.start];
+            node.append_first(value, count);
+        }
+        for Entry { start, end, value, count } in &self.entries[keyed] {
+            node.append(&shape, &self.bytes[start + prefix_len..*end], *value, *count);
         }
         node
     }

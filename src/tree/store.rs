@@ -15,13 +15,14 @@
 //! 4. The store outlives its versions: each holds it. With the last of them everything is freed.
 
 use std::fmt;
+use std::marker::PhantomData;
 
 use super::edit::{Editor, Item, Retired};
 use super::node::NodePtr;
 use super::reclaim::{Doomed, Ledger, free};
 use super::row::{NewRow, RowPtr};
 use super::table::TableTrees;
-use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering};
+use crate::sync::{Arc, AtomicBool, AtomicPtr, AtomicU64, Mutex, Ordering};
 
 /// Room for rows that one transaction makes, kept for the next.
 const ROWS_MADE_KEPT: usize = 1024;
@@ -53,13 +54,35 @@ pub(crate) struct Store<C: Contents> {
 struct Shared<C: Contents> {
     /// Versions that have died, ever.
     deaths: AtomicU64,
-    /// The engine, while no writer has it.
-    engine: Mutex<Option<Box<Engine<C>>>>,
+    /// The engine, from a box, while no writer has it; null otherwise.
+    engine: AtomicPtr<Engine<C>>,
+    marker: PhantomData<Mutex<Box<Engine<C>>>>,
+}
+
+impl<C: Contents> Shared<C> {
+    /// Takes the engine out, if it is there.
+    fn take(&self) -> Option<Box<Engine<C>>> {
+        let engine = self.engine.swap(std::ptr::null_mut(), Ordering::Acquire);
+        // SAFETY: `put` has made the pointer of a box, and the swap has taken it out, so nobody
+        // else makes a box of it.
+        (!engine.is_null()).then(|| unsafe { Box::from_raw(engine) })
+    }
+
+    /// Puts the engine back, for the next writer.
+    fn put(&self, engine: Box<Engine<C>>) {
+        self.engine.store(Box::into_raw(engine), Ordering::Release);
+    }
+}
+
+impl<C: Contents> Drop for Shared<C> {
+    fn drop(&mut self) {
+        drop(self.take());
+    }
 }
 
 struct Engine<C: Contents> {
     editor: Editor,
-    ledger: Ledger,
+    ledger: Ledger<C>,
     /// The contents of the newest version.
     current: C,
     /// Rows that the running transaction made, also those it has replaced since.
@@ -121,8 +144,9 @@ impl<C: Contents> Store<C> {
             made: Vec::new(),
             scratch: None,
         };
-        let engine = Mutex::new(Some(Box::new(engine)));
-        Self { shared: Arc::new(Shared { deaths: AtomicU64::new(0), engine }) }
+        let engine = AtomicPtr::new(Box::into_raw(Box::new(engine)));
+        let deaths = AtomicU64::new(0);
+        Self { shared: Arc::new(Shared { deaths, engine, marker: PhantomData }) }
     }
 
     /// Takes the writer out.
@@ -131,7 +155,7 @@ impl<C: Contents> Store<C> {
     ///
     /// When another writer is out: callers hold the writer's lock of the database.
     pub(crate) fn write(&self) -> Writer<C> {
-        let engine = self.slot().take().expect("one writer at a time (invariant 1)");
+        let engine = self.shared.take().expect("one writer at a time (invariant 1)");
         Writer {
             store: self.clone(),
             engine: Some(engine),
@@ -140,10 +164,6 @@ impl<C: Contents> Store<C> {
             is_poisoned: false,
             retired: 0,
         }
-    }
-
-    fn slot(&self) -> crate::sync::MutexGuard<'_, Option<Box<Engine<C>>>> {
-        self.shared.engine.lock().expect("no code panics under this mutex")
     }
 }
 
@@ -243,7 +263,7 @@ impl<C: Contents> Writer<C> {
         let retired = engine.editor.retired.len();
         engine.ledger.retire(&mut engine.editor.retired);
         engine.forget_made();
-        engine.current.clone_from(contents);
+        engine.ledger.keep(std::mem::replace(&mut engine.current, contents.clone()));
         let stamp = engine.editor.stamp;
         engine.editor.stamp += 1;
         self.retired = retired;
@@ -306,7 +326,7 @@ impl<C: Contents> Writer<C> {
     /// drops `doomed`, best without any lock.
     pub(crate) fn finish(&mut self, doomed: &mut Doomed) {
         let told = self.store.shared.deaths.load(Ordering::Acquire);
-        let budget = Ledger::budget(self.retired);
+        let budget = Ledger::<C>::budget(self.retired);
         let engine = self.engine();
         engine.ledger.bury(told);
         engine.ledger.reclaim(&mut engine.editor.arena, budget, doomed);
@@ -315,7 +335,7 @@ impl<C: Contents> Writer<C> {
 
     fn give_back(&mut self) {
         if let Some(engine) = self.engine.take() {
-            *self.store.slot() = Some(engine);
+            self.store.shared.put(engine);
         }
     }
 }

@@ -16,7 +16,7 @@ use std::cmp::Ordering;
 use smallvec::SmallVec;
 
 use super::bulk::Bulk;
-use super::path::Path;
+use super::path::{Path, prefetch_leaf};
 use super::row::{NewRow, RowKind, RowPtr, RowRef};
 use super::store::Workspace;
 use super::typed::TypedTree;
@@ -231,6 +231,14 @@ impl TableTrees {
         after: Option<RowPtr>,
         plan: &IndexChanges,
     ) {
+        if plan.changes.len() > 1 {
+            // Each leaf is a wait for memory: the second and later ones are waited for together
+            // with the first.
+            for change in &plan.changes {
+                let key = &plan.bytes[change.start..change.end];
+                prefetch_leaf(self.trees[1 + change.index].root, key);
+            }
+        }
         let mut path = Path::default();
         for change in &plan.changes {
             let key = &plan.bytes[change.start..change.end];
@@ -266,7 +274,7 @@ impl TableTrees {
         for (key, row, entries) in rows {
             assert!(*row.kind() == *self.trees[0].kind, "invariant 2");
             let key = key.as_ref();
-            assert!(bulk.is_ascending(key), "rows come in ascending order");
+            debug_assert!(bulk.is_ascending(key), "rows come in ascending order");
             let row = writer.settle(row, entries);
             if has_indexes {
                 settled.push(Filled { row, unused: entries });
@@ -291,7 +299,7 @@ impl TableTrees {
             let row = &mut rows[row];
             row.unused = row.unused.checked_sub(1).expect("a row has the entries it was given");
             let key = key.as_ref();
-            assert!(bulk.is_ascending(key), "entries come in ascending order");
+            debug_assert!(bulk.is_ascending(key), "entries come in ascending order");
             bulk.push(writer.editor(), key, row.row);
         }
         let tree = &mut self.trees[1 + position];

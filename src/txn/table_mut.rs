@@ -82,7 +82,8 @@ impl<'txn, 'db, T: Table> TableMut<'txn, 'db, T> {
         }
         let revision = self.txn.revision();
         let meta = RowMeta { created: revision, modified: revision };
-        let (mut keyed, mut key) = (KeyedRows::default(), KeyBuf::new());
+        let rows = rows.into_iter();
+        let (mut keyed, mut key) = (KeyedRows::with_room_for(rows.size_hint().0), KeyBuf::new());
         for row in rows {
             key.clear();
             row.encode_primary_key(&mut key);
@@ -97,7 +98,7 @@ impl<'txn, 'db, T: Table> TableMut<'txn, 'db, T> {
         if count == 0 {
             return Ok(0);
         }
-        let WriteTxn { contents, writer, log, .. } = &mut *self.txn;
+        let (contents, writer, log) = self.txn.parts();
         let table = TableState::from_rows(writer, schema, keyed, revision)?;
         log.push_fill(self.position, count);
         contents.set_table(self.position, table);
@@ -183,11 +184,11 @@ impl<'txn, 'db, T: Table> TableMut<'txn, 'db, T> {
     }
 
     fn state(&self) -> &TableState {
-        self.txn.contents.table(self.position)
+        self.txn.contents().table(self.position)
     }
 
     fn ready(&mut self, place: &mut Place) {
-        let WriteTxn { contents, writer, .. } = &mut *self.txn;
+        let (contents, writer, _) = self.txn.parts();
         contents.table_mut(self.position).ready(writer, place);
     }
 
@@ -206,12 +207,12 @@ impl<'txn, 'db, T: Table> TableMut<'txn, 'db, T> {
         self.state().plan_put(&mut planner, &place, &key, row.borrow())?;
 
         let kept = row.borrow().keep();
-        let WriteTxn { contents, writer, log, .. } = &mut *self.txn;
+        let (contents, writer, log) = self.txn.parts();
         let table = contents.table_mut(self.position);
         let before = table.row_at(&place).map(RowRef::keep);
         table.put(writer, &planner, &place, &key, row, revision);
         log.push(self.position, &key, before);
-        self.txn.writer.put_scratch(planner);
+        writer.put_scratch(planner);
         Ok((kept, before))
     }
 
@@ -225,12 +226,12 @@ impl<'txn, 'db, T: Table> TableMut<'txn, 'db, T> {
         let mut planner = self.txn.writer.take_scratch();
         self.state().plan_delete(&mut planner, &place, key);
 
-        let WriteTxn { contents, writer, log, .. } = &mut *self.txn;
+        let (contents, writer, log) = self.txn.parts();
         let table = contents.table_mut(self.position);
         let before = table.row_at(&place).map(RowRef::keep);
         table.delete(writer, &planner, &place, revision);
         log.push(self.position, key, before);
-        self.txn.writer.put_scratch(planner);
+        writer.put_scratch(planner);
         before
     }
 

@@ -51,13 +51,16 @@ pub struct WriteTxn<'db> {
     guard: Option<WriterGuard<'db>>,
     /// The version below, until the transaction has ended.
     base: Option<Arc<Root>>,
-    pub(super) contents: Contents,
+    /// As this transaction has made them; `None` once they are published.
+    contents: Option<Contents>,
     pub(super) log: ChangeLog,
     revision: Revision,
     /// Made with the first savepoint, and held by each.
     mark: OnceCell<StdArc<()>>,
     hooks: Vec<Hook<'db>>,
 }
+
+const RUNS: &str = "the transaction has its contents until it ends";
 
 type Hook<'db> = Box<dyn FnOnce(&Committed) + 'db>;
 
@@ -75,12 +78,21 @@ impl<'db> WriteTxn<'db> {
             writer,
             guard: Some(guard),
             base: Some(base),
-            contents,
+            contents: Some(contents),
             log: ChangeLog::default(),
             revision,
             mark: OnceCell::new(),
             hooks: Vec::new(),
         }
+    }
+
+    pub(super) fn contents(&self) -> &Contents {
+        self.contents.as_ref().expect(RUNS)
+    }
+
+    /// What statements change, each on its own.
+    pub(super) fn parts(&mut self) -> (&mut Contents, &mut Writer<Contents>, &mut ChangeLog) {
+        (self.contents.as_mut().expect(RUNS), &mut self.writer, &mut self.log)
     }
 
     /// The table whose rows are values of `T`, with the writes of this transaction.
@@ -90,7 +102,7 @@ impl<'db> WriteTxn<'db> {
     /// When `T` is not a table of the database.
     #[must_use]
     pub fn table<T: Table>(&self) -> TableReader<'_, T> {
-        table_of(&self.contents)
+        table_of(self.contents())
     }
 
     /// The table whose rows are values of `T`, for writing.
@@ -99,7 +111,7 @@ impl<'db> WriteTxn<'db> {
     ///
     /// When `T` is not a table of the database.
     pub fn table_mut<T: Table>(&mut self) -> TableMut<'_, 'db, T> {
-        let position = position_of::<T>(&self.contents);
+        let position = position_of::<T>(self.contents());
         TableMut::new(self, position)
     }
 
@@ -156,8 +168,8 @@ impl<'db> WriteTxn<'db> {
     /// ```
     #[must_use]
     pub fn snapshot(&mut self) -> Snapshot {
-        let version = self.writer.peek(&self.contents);
-        let mut contents = self.contents.clone();
+        let mut contents = self.contents().clone();
+        let version = self.writer.peek(&contents);
         contents.revision = self.revision;
         Snapshot::new(Arc::new(Root::new(contents, version)))
     }
@@ -165,10 +177,11 @@ impl<'db> WriteTxn<'db> {
     /// Marks a point to which [`rollback_to`](WriteTxn::rollback_to) can go back, O(1).
     #[must_use]
     pub fn savepoint(&mut self) -> Savepoint {
+        let contents = self.contents().clone();
         Savepoint {
             mark: StdArc::clone(self.mark.get_or_init(StdArc::default)),
-            state: self.writer.mark(&self.contents),
-            contents: self.contents.clone(),
+            state: self.writer.mark(&contents),
+            contents,
             statements: self.log.len(),
             log: self.log.freeze(),
         }
@@ -184,16 +197,18 @@ impl<'db> WriteTxn<'db> {
         let mark = self.mark.get();
         let same = mark.is_some_and(|mark| StdArc::ptr_eq(mark, &savepoint.mark));
         assert!(same, "the savepoint belongs to another transaction");
-        self.writer.return_to(savepoint.state, &self.contents);
-        self.contents = savepoint.contents.clone();
+        let (contents, writer, _) = self.parts();
+        writer.return_to(savepoint.state, contents);
+        *contents = savepoint.contents.clone();
         self.log.return_to(&savepoint.log);
     }
 
     /// Undoes every statement, O(1).
     pub fn rollback_all(&mut self) {
-        if let Some(base) = &self.base {
-            self.writer.restart(&self.contents);
-            self.contents = base.contents().clone();
+        if let Some(base) = self.base.clone() {
+            let (contents, writer, _) = self.parts();
+            writer.restart(contents);
+            *contents = base.contents().clone();
         }
         self.log = ChangeLog::default();
         self.hooks.clear();
@@ -209,7 +224,7 @@ impl<'db> WriteTxn<'db> {
     /// number of statements. It equals the difference between the versions before and after.
     #[must_use]
     pub fn changes(&self) -> Vec<Change> {
-        self.log.net(&self.contents)
+        self.log.net(self.contents())
     }
 
     /// Calls `hook` after this transaction was published and the writer's lock released. It is not
@@ -228,10 +243,10 @@ impl<'db> WriteTxn<'db> {
     /// When a statement panicked half-way because an index function of the schema is not pure; only
     /// [`rollback_all`](WriteTxn::rollback_all) or dropping the transaction helps then.
     pub fn commit(mut self) -> Revision {
-        self.contents.revision = self.revision;
+        let revision = self.revision;
+        self.parts().0.revision = revision;
         let hooks = std::mem::take(&mut self.hooks);
         let changes = if hooks.is_empty() { Vec::new() } else { self.changes() };
-        let revision = self.revision;
         self.publish();
         drop(self);
         let committed = Committed { revision, changes };
@@ -243,8 +258,10 @@ impl<'db> WriteTxn<'db> {
     /// dropped last, because that runs the user's code.
     fn publish(&mut self) {
         let mut doomed = Doomed::default();
-        let version = self.writer.publish(&self.contents, &mut doomed);
-        self.cell.store(Root::new(self.contents.clone(), version));
+        let (contents, writer, _) = self.parts();
+        let version = writer.publish(contents, &mut doomed);
+        let contents = self.contents.take().expect(RUNS);
+        self.cell.store(Root::new(contents, version));
         self.base = None;
         self.writer.finish(&mut doomed);
         self.guard = None;
@@ -257,7 +274,7 @@ impl<'db> WriteTxn<'db> {
 
     /// Publishes the writes of the log entry `at` together with its position.
     pub(crate) fn commit_entry(mut self, at: Applied) {
-        self.contents.applied = at;
+        self.parts().0.applied = at;
         self.commit();
     }
 }
@@ -265,9 +282,10 @@ impl<'db> WriteTxn<'db> {
 /// Rolls back what was not committed.
 impl Drop for WriteTxn<'_> {
     fn drop(&mut self) {
-        if self.guard.is_some() {
+        if let Some(contents) = self.contents.take() {
             let mut doomed = Doomed::default();
-            self.writer.abort(&self.contents, &mut doomed);
+            self.writer.abort(&contents, &mut doomed);
+            drop(contents);
             self.base = None;
             self.guard = None;
         }

@@ -197,9 +197,29 @@ impl NodePtr {
         }
     }
 
-    /// Adds an entry behind the last; there is room for it.
-    pub(in crate::tree) fn append(self, suffix: &[u8], value: Value, count: u64) {
-        self.insert(self.len(), suffix, value, count);
+    /// Adds an entry behind the last of a node of `shape`; there is room for it.
+    #[inline]
+    pub(in crate::tree) fn append(self, shape: &Shape, suffix: &[u8], value: Value, count: u64) {
+        debug_assert!(self.has_room(suffix.len()));
+        let (len, rest) = (self.len(), rest_of(suffix));
+        let offset = if shape.is_uniform {
+            len * rest.len()
+        } else {
+            self.write_slot(shape, len, self.heap_used(), suffix.len());
+            self.heap_used()
+        };
+        self.write_bytes(shape.remainders() + offset, rest);
+        // SAFETY: the node is ours (invariant 2).
+        let node = unsafe { &mut *self.0.as_ptr() };
+        node.heads[len] = head_of(suffix);
+        node.len += 1;
+        if !shape.is_uniform {
+            node.heap_used += rest.len() as u16;
+        }
+        self.set_value(len, value);
+        if shape.level > 0 {
+            self.set_count(len, count);
+        }
     }
 
     /// Adds the first entry of an inner node, whose key is minus infinity.
