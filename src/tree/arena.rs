@@ -6,6 +6,10 @@
 //! allocator at once, but for a few that wait for the next use; so a table that shrinks gives its
 //! memory back.
 //!
+//! A branch lives short and gives all its nodes back at once. Its arena cuts blocks of all sizes
+//! from the same few chunks, one behind the other, so that a branch with ten writes needs one
+//! chunk and not one for each size.
+//!
 //! Under the cfg `fsmdb_node_malloc` every node is an allocation of its own, so that the address
 //! sanitizer sees any use of a freed node.
 //!
@@ -65,6 +69,54 @@ pub(super) struct Arena {
     chunks: Vec<NonNull<Chunk>>,
     /// The blocks that are allocations of their own, with their lines.
     alone: BTreeMap<NonNull<u8>, usize>,
+    /// Where the blocks of a branch come from.
+    strip: Option<Strip>,
+}
+
+/// Memory that is cut into blocks from the beginning to the end.
+#[derive(Debug, Default)]
+struct Strip {
+    chunks: Vec<NonNull<u8>>,
+    /// Bytes of the last chunk that are left.
+    left: usize,
+    /// Blocks that were taken back, by their lines.
+    free: BTreeMap<usize, Vec<NonNull<u8>>>,
+}
+
+/// A chunk of a branch: no address is rounded down to it.
+const STRIP_LAYOUT: Layout = match Layout::from_size_align(CHUNK_BYTES, LINE_BYTES) {
+    Ok(layout) => layout,
+    Err(_) => panic!("the alignment is a power of two"),
+};
+
+impl Strip {
+    fn alloc(&mut self, lines: usize) -> NonNull<u8> {
+        if let Some(block) = self.free.get_mut(&lines).and_then(Vec::pop) {
+            return block;
+        }
+        let bytes = lines * LINE_BYTES;
+        if self.left < bytes {
+            // SAFETY: the layout has a size.
+            let memory = unsafe { alloc(STRIP_LAYOUT) };
+            let chunk = NonNull::new(memory).unwrap_or_else(|| handle_alloc_error(STRIP_LAYOUT));
+            self.chunks.push(chunk);
+            self.left = CHUNK_BYTES;
+        }
+        let chunk = self.chunks.last().expect("there is room in it");
+        let offset = CHUNK_BYTES - self.left;
+        self.left -= bytes;
+        // SAFETY: the block lies within the chunk, behind all that were cut from it before.
+        unsafe { chunk.add(offset) }
+    }
+}
+
+impl Drop for Strip {
+    fn drop(&mut self) {
+        for chunk in self.chunks.drain(..) {
+            // SAFETY: the chunk came from `alloc` with this layout.
+            unsafe { dealloc(chunk.as_ptr(), STRIP_LAYOUT) };
+        }
+    }
 }
 
 // SAFETY: the arena owns its chunks, and no thread holds a pointer to their headers or free lists
@@ -74,7 +126,17 @@ unsafe impl Send for Arena {}
 impl Arena {
     pub(super) fn new() -> Self {
         let partial = (0..=CLASS_LINES_MAX).map(|_| Vec::new()).collect();
-        Self { partial, spare: Vec::new(), live: 0, chunks: Vec::new(), alone: BTreeMap::new() }
+        Self::with(partial, None)
+    }
+
+    /// The arena of a branch.
+    pub(super) fn of_branch() -> Self {
+        Self::with(Vec::new(), Some(Strip::default()))
+    }
+
+    fn with(partial: Vec<Vec<NonNull<Chunk>>>, strip: Option<Strip>) -> Self {
+        let (spare, chunks, alone) = (Vec::new(), Vec::new(), BTreeMap::new());
+        Self { partial, spare, live: 0, chunks, alone, strip }
     }
 
     /// The number of blocks given out.
@@ -86,7 +148,8 @@ impl Arena {
     /// The bytes of all chunks held, used or not; large blocks are not in it.
     #[cfg(test)]
     pub(super) fn held_bytes(&self) -> usize {
-        self.chunks.len() * CHUNK_BYTES
+        let strip = self.strip.as_ref().map_or(0, |strip| strip.chunks.len());
+        (self.chunks.len() + strip) * CHUNK_BYTES
     }
 
     /// A block of `lines` cache lines, aligned to one; its content is undefined.
@@ -96,6 +159,9 @@ impl Arena {
             let block = alloc_alone(lines);
             self.alone.insert(block, lines);
             return block;
+        }
+        if let Some(strip) = &mut self.strip {
+            return strip.alloc(lines);
         }
         let chunk = match self.partial[lines].last() {
             Some(chunk) => *chunk,
@@ -127,6 +193,10 @@ impl Arena {
             self.alone.remove(&block);
             // SAFETY: the caller's word; such a block is an allocation of its own.
             unsafe { dealloc(block.as_ptr(), layout_alone(lines)) };
+            return;
+        }
+        if let Some(strip) = &mut self.strip {
+            strip.free.entry(lines).or_default().push(block);
             return;
         }
         // SAFETY: the block is inside a chunk that we hold (invariant 2), whose stack has room for

@@ -78,7 +78,8 @@ struct Grown {
 
 impl Editor {
     pub(super) fn new(stamp: u64, is_fork: bool) -> Self {
-        let (arena, scratch) = (Arena::new(), Scratch::default());
+        let arena = if is_fork { Arena::of_branch() } else { Arena::new() };
+        let scratch = Scratch::default();
         Self { arena, stamp, retired: Vec::new(), is_fork, scratch }
     }
 

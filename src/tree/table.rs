@@ -26,10 +26,17 @@ use super::{Tree, TreeRef};
 const TREES_INLINE: usize = 4;
 
 /// The trees of one table in one version. A clone copies the roots.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct TableTrees {
     /// The primary tree, then those of the indexes.
     trees: SmallVec<[Tree; TREES_INLINE]>,
+}
+
+impl Clone for TableTrees {
+    fn clone(&self) -> Self {
+        // As one piece, which the derived clone does not do.
+        Self { trees: SmallVec::from_slice(&self.trees) }
+    }
 }
 
 /// Where a primary key is, or would be.

@@ -3,5 +3,6 @@
 
 mod audit;
 mod edges;
+mod figures;
 mod histories;
 mod world;
