@@ -95,6 +95,7 @@ impl World {
         let before = model.get(key).copied();
         let mut place = Place::default();
         trees.0.find(key, &mut place);
+        trees.0.ready(writer, &mut place);
         assert_eq!(trees.0.row_at(&place).map(|row| row.typed::<Counted>().number), before);
         let mut changes = IndexChanges::default();
         let old = before.map(|number| entry_of(number, key));
