@@ -18,8 +18,18 @@ use crate::ops;
 use crate::sampler::Sample;
 
 /// The engines, in the order of tables.
-pub(crate) const ENGINES: &[&str] =
-    &["fsmdb", "imbl", "im", "vart", "concread", "memdb", "skiplist", "btreemap", "arc-swap"];
+pub(crate) const ENGINES: &[&str] = &[
+    "fsmdb",
+    "imbl",
+    "im",
+    "vart",
+    "concread",
+    "memdb",
+    "skiplist",
+    "btreemap",
+    "bare-rows",
+    "arc-swap",
+];
 
 /// The engine that is written in Go, and how its keys can be given to its radix tree.
 const MEMDB: &str = "memdb";

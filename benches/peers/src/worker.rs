@@ -18,6 +18,7 @@ pub(crate) fn run(name: &str, n: usize, ops: &[String], quick: bool) -> anyhow::
         "concread" => ops::run::<Concread>(&mut sampler, n, scale),
         "skiplist" => ops::run::<Skiplist>(&mut sampler, n, scale),
         "btreemap" => ops::run::<Locked<BTree>>(&mut sampler, n, scale),
+        "bare-rows" => ops::run_bare(&mut sampler, n, scale),
         "arc-swap" => ops::run_arc_swap(&mut sampler, scale),
         _ => bail!("there is no engine called {name}"),
     }

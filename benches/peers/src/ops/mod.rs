@@ -1,11 +1,14 @@
 //! The operations, each written once for all engines.
 
+mod bare;
 mod beside;
 mod check;
 mod memory;
 mod reads;
 mod triple;
 mod writes;
+
+pub(crate) use self::bare::run as run_bare;
 
 use std::hint::black_box;
 
