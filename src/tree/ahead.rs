@@ -12,13 +12,13 @@ use super::path::Spot;
 use super::row::RowPtr;
 
 /// Rows that are on their way at once.
-const WINDOW: usize = 32;
+const WINDOW: usize = 48;
 
 /// As many at the beginning, when nobody knows how many will be read.
 const WINDOW_FIRST: usize = 8;
 
 /// Rows that are read with the first window.
-const STEPS_FIRST: usize = 4;
+const STEPS_FIRST: usize = 1;
 
 /// Which rows are asked for next.
 #[derive(Clone, Debug)]

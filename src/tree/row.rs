@@ -302,7 +302,7 @@ impl RowPtr {
     /// Asks the processor to fetch a row that will be freed: allocators keep lists in freed
     /// blocks, and give the block that was freed last to the next row of its size.
     pub(super) fn prefetch_free(self) {
-        for line in 0..self.header().kind.lines.min(ROW_LINES_FETCHED) {
+        for line in 0..=self.header().kind.lines.min(ROW_LINES_FETCHED) {
             prefetch(self.line(line));
         }
     }
