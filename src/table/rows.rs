@@ -62,6 +62,11 @@ impl<'a, T: Send + Sync + 'static> Iterator for Rows<'a, T> {
         self.entries.next()
     }
 
+    #[inline]
+    fn fold<B, F: FnMut(B, Self::Item) -> B>(self, init: B, fold: F) -> B {
+        self.entries.fold(init, fold)
+    }
+
     /// Counts without looking at the rows.
     fn count(mut self) -> usize {
         let mut count = 0;

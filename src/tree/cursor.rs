@@ -54,6 +54,41 @@ impl<'v> Entries<'v> {
         std::mem::take(&mut self.front)
     }
 
+    /// Hands out all rows that are left, to one who will not stop: while those of one leaf are
+    /// read, those of the next are on their way.
+    #[inline]
+    pub(super) fn fold_rows<B>(mut self, init: B, mut fold: impl FnMut(B, RowPtr) -> B) -> B {
+        let mut state = init;
+        let mut rows = self.next_leaf();
+        rows.iter().for_each(|row| row.prefetch_far());
+        while !rows.is_empty() {
+            let next = self.next_leaf();
+            self.prefetch_after();
+            let (with, rest) = next.split_at(next.len().min(rows.len()));
+            let (other, others) = rows.split_at(with.len());
+            for (row, next) in other.iter().zip(with) {
+                next.prefetch_far();
+                state = fold(state, *row);
+            }
+            rest.iter().for_each(|row| row.prefetch_far());
+            for row in others {
+                state = fold(state, *row);
+            }
+            rows = next;
+        }
+        state
+    }
+
+    /// Asks for the leaf after the one at the front, where it is known for free.
+    fn prefetch_after(&self) {
+        let Some((first, _)) = &self.spots else { return };
+        if !self.is_one_leaf
+            && let Some(leaf) = first.sibling(first.position() + 1)
+        {
+            leaf.prefetch_rows();
+        }
+    }
+
     #[cold]
     fn go_on(&mut self) {
         let Some((first, last)) = &mut self.spots else { return };

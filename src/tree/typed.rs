@@ -140,6 +140,12 @@ impl<'v, T: 'static> Iterator for TypedEntries<'v, T> {
         // SAFETY: the entries are of a typed tree; see `typed`.
         self.entries.step().map(|row| unsafe { row.typed() })
     }
+
+    #[inline]
+    fn fold<B, F: FnMut(B, &'v Row<T>) -> B>(self, init: B, mut fold: F) -> B {
+        // SAFETY: the entries are of a typed tree; see `typed`.
+        self.entries.fold_rows(init, |state, row| fold(state, unsafe { row.typed() }))
+    }
 }
 
 impl<'v, T: 'static> TypedEntries<'v, T> {

@@ -112,6 +112,16 @@ fn slices_steps_and_counts_of_a_range_agree_from_both_ends() {
         back.reverse();
         assert_eq!(back, expected);
         assert_eq!(rows().count(), expected.len());
+        // Folding what is left takes another way than stepping.
+        let mut rest = rows();
+        let (first, last) = (rest.next(), rest.next_back());
+        let mut folded = rest.fold(Vec::from_iter(first), |mut rows, row| {
+            rows.push(row);
+            rows
+        });
+        folded.extend(last);
+        let folded: Vec<_> = folded.into_iter().map(|row| row.path.clone()).collect();
+        assert_eq!(folded, expected);
         assert_eq!(rows().rev().count(), expected.len());
 
         // Alternating between the ends, so that each fetches ahead across the other's leaves.
