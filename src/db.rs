@@ -12,12 +12,13 @@ use std::sync::Arc as StdArc;
 
 use crate::error::{Error, SchemaError, WriteError};
 use crate::revision::{Applied, Revision};
-use crate::root::{Contents, Root, RootCell};
+use crate::root::{Contents, Root};
 use crate::schema::{Schema, Table, TableSchema};
 use crate::snapshot::{self, Progress, SnapshotError};
 use crate::sync::{Arc, AtomicBool, Ordering, WriterGuard, WriterLock};
 use crate::tree::Doomed;
-use crate::txn::{Snapshot, WriteTxn};
+use crate::txn::{Snapshot, WaitFor, WriteTxn};
+use crate::watch::Hub;
 
 /// An in-memory database. A handle is cheap to clone and can be used from any thread.
 ///
@@ -52,7 +53,7 @@ pub struct Db {
 
 struct Shared {
     schema: StdArc<Schema>,
-    root: RootCell,
+    hub: StdArc<Hub>,
     writer: WriterLock,
     /// Set while a machine owns the database (invariant 3).
     owned: AtomicBool,
@@ -61,7 +62,8 @@ struct Shared {
 impl Drop for Shared {
     /// Frees what only the newest version has, when snapshots of older ones live on.
     fn drop(&mut self) {
-        let newest = self.root.load();
+        self.hub.close();
+        let newest = self.hub.load();
         let mut writer = newest.version().store().write();
         if writer.is_alone() {
             // Nobody is left, and everything goes with the store; or the one snapshot that is left
@@ -72,7 +74,7 @@ impl Drop for Shared {
         writer.unlink_all(newest.contents());
         let mut doomed = Doomed::default();
         let version = writer.publish(&empty, &mut doomed);
-        self.root.store(Root::new(empty, version));
+        self.hub.end_with(Root::new(empty, version, newest.serial() + 1));
         drop(newest);
         writer.finish_all(&mut doomed);
     }
@@ -88,7 +90,7 @@ impl Db {
     /// The current version: O(1), never blocks, never fails.
     #[must_use]
     pub fn read(&self) -> Snapshot {
-        Snapshot::new(self.shared.root.load())
+        Snapshot::new(self.shared.hub.load())
     }
 
     /// Starts the write transaction, waiting for the one before it to end.
@@ -130,7 +132,46 @@ impl Db {
     /// The revision of the current version.
     #[must_use]
     pub fn revision(&self) -> Revision {
-        self.shared.root.load().revision
+        self.shared.hub.load().revision
+    }
+
+    /// Waits until the database has reached `revision`, and gives the version that is current then:
+    /// by [`WaitFor::wait`] in a thread, by `.await` in a task.
+    ///
+    /// Who waits is woken by the commit that reaches it; nothing polls. Waiting costs O(log n) in the
+    /// number of those who wait, and a commit pays for those whom it wakes.
+    ///
+    /// ```
+    /// # use fsmdb::{Db, Revision, Table, WaitError};
+    /// # use serde::{Deserialize, Serialize};
+    /// # use std::time::Duration;
+    /// # #[derive(Clone, Debug, Serialize, Deserialize, Table)]
+    /// # #[table(name = "nodes")]
+    /// # struct Node { #[key] id: u64 }
+    /// # let db = Db::builder().table::<Node>().build()?;
+    /// let early = db.wait_for(Revision(1)).wait(Duration::from_millis(1));
+    /// assert!(matches!(early, Err(WaitError::TimedOut { .. })));
+    ///
+    /// let waiting = std::thread::spawn({
+    ///     let db = db.clone();
+    ///     move || db.wait_for(Revision(1)).wait(None)
+    /// });
+    /// let mut txn = db.write();
+    /// txn.insert(Node { id: 1 })?;
+    /// txn.commit();
+    /// let snap = waiting.join().unwrap()?;
+    /// assert_eq!(snap.table::<Node>().len(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn wait_for(&self, revision: Revision) -> WaitFor {
+        WaitFor::new(&self.shared.hub, revision)
+    }
+
+    /// How many wait for the database to change.
+    #[must_use]
+    pub fn waiting(&self) -> Waiting {
+        let (watches, revisions) = self.shared.hub.waiting();
+        Waiting { watches, revisions }
     }
 
     /// Replaces the whole content by that of a snapshot file, atomically.
@@ -147,11 +188,11 @@ impl Db {
             return Err(SnapshotError::NotWritable);
         }
         let root = snapshot::load(&self.shared.schema, source, &mut |_| Progress::CONTINUE)?;
-        let _guard = self.shared.writer.lock();
+        let guard = self.shared.writer.lock();
         if self.is_owned() {
             return Err(SnapshotError::NotWritable);
         }
-        self.shared.root.store(root);
+        self.replace(root, guard);
         Ok(())
     }
 
@@ -166,9 +207,9 @@ impl Db {
     }
 
     fn begin<'db>(&'db self, guard: WriterGuard<'db>) -> WriteTxn<'db> {
-        let base = self.shared.root.load();
+        let base = self.shared.hub.load();
         let revision = base.revision.next();
-        WriteTxn::new(&self.shared.root, guard, base, revision)
+        WriteTxn::new(&self.shared.hub, guard, base, revision)
     }
 
     fn is_owned(&self) -> bool {
@@ -189,8 +230,8 @@ impl Db {
     /// Starts the transaction of one log entry, on behalf of the machine that owns the database.
     pub(crate) fn write_entry(&self, at: Applied) -> WriteTxn<'_> {
         let guard = self.shared.writer.lock();
-        let base = self.shared.root.load();
-        WriteTxn::new(&self.shared.root, guard, base, Revision(at.index))
+        let base = self.shared.hub.load();
+        WriteTxn::new(&self.shared.hub, guard, base, Revision(at.index))
     }
 
     /// Loads a snapshot and publishes it if `accept` agrees to its revision and position, on behalf
@@ -201,19 +242,40 @@ impl Db {
         accept: impl FnOnce(Revision, Applied) -> Result<T, E>,
     ) -> Result<T, E> {
         let root = snapshot::load(&self.shared.schema, source, &mut |_| Progress::CONTINUE)?;
-        let _guard = self.shared.writer.lock();
+        let guard = self.shared.writer.lock();
         let accepted = accept(root.revision, root.applied)?;
-        self.shared.root.store(root);
+        self.replace(root, guard);
         Ok(accepted)
+    }
+
+    /// Publishes a version that has come from a file, gives the right to write back and wakes whom
+    /// the difference concerns.
+    fn replace(&self, root: Root, guard: WriterGuard<'_>) {
+        let old = self.shared.hub.load();
+        let root = root.after(old.serial());
+        let woken = self.shared.hub.replace(&old, root);
+        drop(old);
+        drop(guard);
+        drop(woken);
     }
 }
 
 impl fmt::Debug for Db {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let root = self.shared.root.load();
+        let root = self.shared.hub.load();
         let tables: Vec<_> = self.shared.schema.tables().iter().map(|table| &table.name).collect();
         f.debug_struct("Db").field("revision", &root.revision.0).field("tables", &tables).finish()
     }
+}
+
+/// Who waits for a database to change; from [`Db::waiting`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Waiting {
+    /// Watches that have not ended and are held by somebody.
+    pub watches: usize,
+    /// Waits for a revision.
+    pub revisions: usize,
 }
 
 /// Describes a database: its tables, in the order in which snapshots write them.
@@ -267,9 +329,12 @@ impl Builder {
 
 impl Db {
     fn with_root(root: Root) -> Self {
+        let schema = StdArc::clone(&root.schema);
+        let hub = StdArc::new(Hub::new(root));
+        schema.settle(&hub);
         let shared = Shared {
-            schema: StdArc::clone(&root.schema),
-            root: RootCell::new(root),
+            schema,
+            hub,
             writer: WriterLock::new(),
             owned: AtomicBool::new(false),
         };

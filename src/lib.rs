@@ -154,6 +154,7 @@ mod table;
 #[allow(unsafe_code)]
 mod tree;
 mod txn;
+mod watch;
 
 /// Compiles the example of the README.
 #[cfg(doctest)]
@@ -167,7 +168,7 @@ pub mod fuzzing {
     pub use crate::snapshot::seal::{seal, unseal};
 }
 
-pub use db::{Builder, Db};
+pub use db::{Builder, Db, Waiting};
 pub use error::{Error, SchemaError, WriteError};
 #[cfg(feature = "derive")]
 pub use fsmdb_derive::{Key, Table};
@@ -182,5 +183,7 @@ pub use snapshot::{Progress, SnapshotError, Summary, TableSummary, inspect};
 pub use table::{IndexReader, Rows, TableReader};
 pub use tree::{Row, SharedRow};
 pub use txn::{
-    Change, ChangeKind, Committed, IndexMut, Read, Savepoint, Snapshot, TableMut, WriteTxn,
+    Change, ChangeKind, Committed, IndexMut, Read, Savepoint, Snapshot, TableMut, WaitError, WaitFor,
+    Watcher, WriteTxn,
 };
+pub use watch::{Changed, Wake, Watch};

@@ -194,3 +194,11 @@ pub const ROW_HANDLES_MAX: u32 = i32::MAX as u32;
 /// Rows for which a bulk insert makes room before it has seen them, on the word of the iterator
 /// that brings them. Beyond, room is made as they come.
 pub const BULK_ROWS_RESERVED: usize = 1 << 20;
+
+/// Different questions that one watch, or one optimistic transaction, asks of a version and that are
+/// kept apart.
+///
+/// Beyond, all that is asked of one tree counts as one question: whether anything in it has changed.
+/// The watch may then wake for nothing, and the transaction conflict for nothing; neither misses
+/// anything.
+pub const QUESTIONS_MAX: usize = 65_536;

@@ -29,6 +29,8 @@ pub(crate) struct Root {
     contents: Contents,
     /// Keeps what the contents lead to (invariant 4).
     version: Version<Contents>,
+    /// One more than that of the version that was published before it.
+    serial: u64,
 }
 
 /// What a version consists of. A clone is O(1), and can be read only as long as the version that
@@ -43,8 +45,8 @@ pub(crate) struct Contents {
 }
 
 impl Root {
-    pub(crate) fn new(contents: Contents, version: Version<Contents>) -> Self {
-        Self { contents, version }
+    pub(crate) fn new(contents: Contents, version: Version<Contents>, serial: u64) -> Self {
+        Self { contents, version, serial }
     }
 
     /// The first version of a new store, with empty tables.
@@ -53,7 +55,18 @@ impl Root {
         let mut doomed = Doomed::default();
         let version = writer.publish(&contents, &mut doomed);
         writer.finish(&mut doomed);
-        Self { contents, version }
+        Self { contents, version, serial: 0 }
+    }
+
+    /// Its number among the versions that the database has published: they are in this order, also
+    /// across a restore. A view of a transaction has that of the version below it.
+    pub(crate) fn serial(&self) -> u64 {
+        self.serial
+    }
+
+    /// The same version, to be published after the one with the serial number `before`.
+    pub(crate) fn after(self, before: u64) -> Self {
+        Self { serial: before + 1, ..self }
     }
 
     pub(crate) fn contents(&self) -> &Contents {

@@ -1,6 +1,6 @@
 //! The synchronisation primitives of the library, from `std` or, under a private cfg, from a model
-//! checker: `loom` under `fsmdb_loom`, `shuttle` under `fsmdb_shuttle`; and the writer's lock, made
-//! of them.
+//! checker: `loom` under `fsmdb_loom`, `shuttle` under `fsmdb_shuttle`; and what is made of them: the
+//! writer's lock, and the signals that are waited for (`signal.rs`).
 //!
 //! Only state that threads share and change goes through this room: the published root, the
 //! writer's lock, the ownership flag. Rows and tree nodes are immutable once published, so they
@@ -10,26 +10,29 @@
 use std::sync::Condvar;
 #[cfg(not(any(fsmdb_loom, fsmdb_shuttle)))]
 pub(crate) use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering},
+    Arc, Mutex, MutexGuard,
+    atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence},
 };
 
 #[cfg(fsmdb_loom)]
 use loom::sync::Condvar;
 #[cfg(fsmdb_loom)]
 pub(crate) use loom::sync::{
-    Arc, Mutex, RwLock,
-    atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering},
+    Arc, Mutex, MutexGuard, RwLock,
+    atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence},
 };
 #[cfg(fsmdb_shuttle)]
 use shuttle::sync::Condvar;
 #[cfg(fsmdb_shuttle)]
 pub(crate) use shuttle::sync::{
-    Arc, Mutex, RwLock,
-    atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering},
+    Arc, Mutex, MutexGuard, RwLock,
+    atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence},
 };
 #[cfg(all(fsmdb_rwlock_root, not(any(fsmdb_loom, fsmdb_shuttle))))]
 pub(crate) use std::sync::RwLock;
+
+mod signal;
+pub(crate) use signal::{Bell, Reason, Signal, SignalListener};
 
 /// The right to write, which one transaction has at a time.
 ///
@@ -101,10 +104,12 @@ impl Drop for WriterGuard<'_> {
     }
 }
 
-/// Atomics that stay out of the models: the counts of handles on rows. They are `std`'s in every
-/// build, as an `Arc`'s would be, and there are too many of them for a model checker.
+/// What stays out of the models. The counts of handles on rows are `std`'s in every build, as an
+/// `Arc`'s would be, and there are too many of them for a model checker; the log of what one closure
+/// reads, and the way from a schema to its database, are not what threads race for.
 pub(crate) mod unmodelled {
     #[cfg(test)]
     pub(crate) use std::sync::atomic::AtomicUsize;
     pub(crate) use std::sync::atomic::{AtomicU32, Ordering};
+    pub(crate) use std::sync::{Mutex, OnceLock};
 }

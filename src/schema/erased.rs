@@ -1,6 +1,7 @@
 //! A table without its Rust type: what tables, transactions and snapshots work with.
 
 use std::any::{TypeId, type_name};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -38,6 +39,22 @@ impl TableSchema {
             indexes,
             rows: Box::new(Typed::<T> { definitions }),
         }
+    }
+
+    /// Whether two rows have the same value, whenever they were written: by their encodings, so
+    /// values that cannot be encoded count as different.
+    pub(crate) fn is_same(&self, one: RowRef<'_>, other: RowRef<'_>) -> bool {
+        if one.is(other) {
+            return true;
+        }
+        // The user's code may panic; who asks is in the middle of something.
+        let encoded = catch_unwind(AssertUnwindSafe(|| {
+            let (mut first, mut second) = (Vec::new(), Vec::new());
+            self.rows.encode_value(one, &mut first)?;
+            self.rows.encode_value(other, &mut second)?;
+            Ok::<_, String>(first == second)
+        }));
+        matches!(encoded, Ok(Ok(true)))
     }
 
     /// The encoded primary key of a row.
@@ -88,6 +105,8 @@ pub(crate) trait RowType: Send + Sync {
     fn print_value(&self, position: usize, reader: &mut KeyReader<'_>) -> String;
     /// Appends the record of `row`, MessagePack `[created, modified, {field: value}]`, to `out`.
     fn encode(&self, row: RowRef<'_>, out: &mut Vec<u8>) -> Result<(), String>;
+    /// Appends the value of `row`, MessagePack `{field: value}`, to `out`.
+    fn encode_value(&self, row: RowRef<'_>, out: &mut Vec<u8>) -> Result<(), String>;
     /// Reads one record that fills `bytes` whole.
     fn decode(&self, bytes: &[u8]) -> Result<NewRow, ReadError>;
 }
@@ -130,6 +149,10 @@ impl<T: Table> RowType for Typed<T> {
         let row = row.typed::<T>();
         let record = Record(row.created(), row.modified(), row.value());
         messagepack::write(&record, out)
+    }
+
+    fn encode_value(&self, row: RowRef<'_>, out: &mut Vec<u8>) -> Result<(), String> {
+        messagepack::write(row.typed::<T>().value(), out)
     }
 
     fn decode(&self, bytes: &[u8]) -> Result<NewRow, ReadError> {

@@ -18,11 +18,12 @@ mod tests;
 pub(crate) use erased::TableSchema;
 pub use table::{Cardinality, Index, IndexDef, IndexKeys, Many, Table, Unique};
 
-use std::any::TypeId;
+use std::any::{Any, TypeId};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use crate::error::SchemaError;
+use crate::sync::unmodelled::OnceLock;
 use crate::limits::{INDEXES_PER_TABLE_MAX, NAME_BYTES_MAX, TABLES_MAX};
 
 /// The tables of a database, in the order in which they were given to the builder.
@@ -31,6 +32,7 @@ pub(crate) struct Schema {
     by_name: BTreeMap<Arc<str>, usize>,
     by_type: BTreeMap<TypeId, usize>,
     fingerprint: u64,
+    home: OnceLock<Weak<dyn Any + Send + Sync>>,
 }
 
 impl Schema {
@@ -44,6 +46,7 @@ impl Schema {
             tables: Vec::with_capacity(tables.len()),
             by_name: BTreeMap::new(),
             by_type: BTreeMap::new(),
+            home: OnceLock::new(),
         };
         for (position, table) in tables.into_iter().enumerate() {
             check_table(&table)?;
@@ -76,6 +79,19 @@ impl Schema {
     /// The position of the table made of the type `T`.
     pub(crate) fn position<T: Table>(&self) -> Option<usize> {
         self.by_type.get(&TypeId::of::<T>()).copied()
+    }
+
+    /// Says what the database of this schema is run by, once. Every version has its schema, so that
+    /// is how a version finds its database without a count of references of its own.
+    pub(crate) fn settle<H: Any + Send + Sync>(&self, home: &Arc<H>) {
+        let home: Weak<H> = Arc::downgrade(home);
+        let first = self.home.set(home);
+        debug_assert!(first.is_ok(), "a schema has one database");
+    }
+
+    /// What the database is run by, while it is.
+    pub(crate) fn home<H: Any + Send + Sync>(&self) -> Option<Arc<H>> {
+        self.home.get()?.upgrade()?.downcast().ok()
     }
 
     /// A hash of every table's name, version and indexes: equal schemas have equal fingerprints,

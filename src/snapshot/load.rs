@@ -112,6 +112,6 @@ impl Loader {
         let mut doomed = Doomed::default();
         let version = writer.publish(&contents, &mut doomed);
         writer.finish(&mut doomed);
-        Ok(Root::new(contents, version))
+        Ok(Root::new(contents, version, 0))
     }
 }

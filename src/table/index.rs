@@ -4,7 +4,9 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Bound;
 
-use super::lookup::{get_many, longest_prefix};
+use super::lookup::{get_many, read_longest_prefix, read_nth};
+use super::question::Aspect;
+use super::reading::Reading;
 use super::rows::Rows;
 use super::state::{TableState, as_bytes};
 use crate::key::{AsKey, AsPrefix, KeyBuf, KeyRange, TextKey, encode, prefix_bounds};
@@ -19,12 +21,47 @@ use crate::tree::{Row, TypedTree};
 pub struct IndexReader<'a, T, K, C> {
     state: &'a TableState,
     position: usize,
+    /// Where it notes what it is asked, when that is watched.
+    reading: Option<Reading<'a>>,
     marker: PhantomData<fn() -> (T, K, C)>,
 }
 
 impl<'a, T: Table, K, C> IndexReader<'a, T, K, C> {
-    pub(crate) fn new(state: &'a TableState, index: Index<T, K, C>) -> Self {
-        Self { state, position: index.position(), marker: PhantomData }
+    pub(crate) fn new(
+        state: &'a TableState,
+        index: Index<T, K, C>,
+        reading: Option<Reading<'a>>,
+    ) -> Self {
+        Self { state, position: index.position(), reading, marker: PhantomData }
+    }
+
+    /// The rows between two bounds, whose iteration is noted if the reader notes; `value` says that
+    /// they are those of one value.
+    #[inline]
+    fn rows(
+        &self,
+        low: Bound<KeyBuf>,
+        high: Bound<KeyBuf>,
+        value: Option<&KeyBuf>,
+    ) -> Rows<'a, T> {
+        let entries = self.tree().range(as_bytes(&low), as_bytes(&high));
+        let trace = self.reading.map(|reading| {
+            // The value of a unique index is a whole key.
+            let value = value.filter(|_| !self.is_unique()).map(KeyBuf::as_slice);
+            reading.follow(Some(self.position), self.tree().erased(), (low, high), value)
+        });
+        Rows::new(entries, trace)
+    }
+
+    fn is_unique(&self) -> bool {
+        self.state.schema().indexes[self.position].unique
+    }
+
+    #[inline]
+    fn note(&self, low: Bound<&[u8]>, high: Bound<&[u8]>, aspect: Aspect) {
+        if let Some(reading) = self.reading {
+            reading.span(Some(self.position), (low, high), aspect);
+        }
     }
 
     #[inline]
@@ -35,19 +72,21 @@ impl<'a, T: Table, K, C> IndexReader<'a, T, K, C> {
     /// All rows that are in the index, in its order.
     #[must_use]
     pub fn iter(&self) -> Rows<'a, T> {
-        Rows::new(self.tree().range(Bound::Unbounded, Bound::Unbounded))
+        self.rows(Bound::Unbounded, Bound::Unbounded, None)
     }
 
     /// The number of entries, O(1): rows, or values of rows in a multi-valued index.
     #[must_use]
     pub fn len(&self) -> usize {
+        self.note(Bound::Unbounded, Bound::Unbounded, Aspect::Count);
         self.tree().erased().len()
     }
 
     /// Whether the index has no entry.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.note(Bound::Unbounded, Bound::Unbounded, Aspect::Any);
+        self.tree().erased().len() == 0
     }
 
     /// The row with the lowest value.
@@ -65,32 +104,43 @@ impl<'a, T: Table, K, C> IndexReader<'a, T, K, C> {
     /// Whether any row has `value`.
     #[must_use]
     pub fn contains<Q: AsKey<K> + ?Sized>(&self, value: &Q) -> bool {
-        self.rows_of(value).next().is_some()
+        let value = encode(value);
+        let (low, high) = prefix_bounds(value.clone());
+        let (low, high) = (as_bytes(&low), as_bytes(&high));
+        if let Some(reading) = self.reading {
+            reading.value(self.position, &value, self.is_unique(), Aspect::Any);
+        }
+        self.tree().range(low, high).next().is_some()
     }
 
     /// The rows that have `value`, whatever the cardinality of the index.
     pub(crate) fn rows_of<Q: AsKey<K> + ?Sized>(&self, value: &Q) -> Rows<'a, T> {
-        Rows::new(self.state.entries_of(self.position, encode(value)))
+        let value = encode(value);
+        let (low, high) = prefix_bounds(value.clone());
+        self.rows(low, high, Some(&value))
     }
 
     /// The rows whose values lie in `range`, in order. Crossed bounds give no rows.
     #[must_use]
     pub fn range<R: KeyRange<K>>(&self, range: R) -> Rows<'a, T> {
         let (low, high) = range.encode_bounds();
-        Rows::new(self.tree().range(as_bytes(&low), as_bytes(&high)))
+        self.rows(low, high, None)
     }
 
     /// The number of entries whose values lie in `range`, O(log n).
     #[must_use]
     pub fn count<R: KeyRange<K>>(&self, range: R) -> usize {
         let (low, high) = range.encode_bounds();
+        self.note(as_bytes(&low), as_bytes(&high), Aspect::Count);
         self.tree().count(as_bytes(&low), as_bytes(&high))
     }
 
     /// The number of entries whose values are below `value`, O(log n).
     #[must_use]
     pub fn rank<Q: AsKey<K> + ?Sized>(&self, value: &Q) -> usize {
-        self.tree().erased().rank(Bound::Included(encode(value).as_slice()), true)
+        let value = encode(value);
+        self.note(Bound::Unbounded, Bound::Excluded(&value), Aspect::Count);
+        self.tree().erased().rank(Bound::Included(value.as_slice()), true)
     }
 
     /// The row with `index` others before it among those whose values lie in `range`,
@@ -98,7 +148,8 @@ impl<'a, T: Table, K, C> IndexReader<'a, T, K, C> {
     #[must_use]
     pub fn nth<R: KeyRange<K>>(&self, range: R, index: usize) -> Option<&'a Row<T>> {
         let (low, high) = range.encode_bounds();
-        self.tree().nth(as_bytes(&low), as_bytes(&high), index)
+        let bounds = (as_bytes(&low), as_bytes(&high));
+        read_nth(self.tree(), bounds, index, self.reading, Some(self.position))
     }
 
     /// The rows whose values begin with the components of `prefix`: `&("prod",)` for a value
@@ -110,7 +161,7 @@ impl<'a, T: Table, K, C> IndexReader<'a, T, K, C> {
         let mut encoded = KeyBuf::new();
         prefix.encode_prefix(&mut encoded);
         let (low, high) = prefix_bounds(encoded);
-        Rows::new(self.tree().range(as_bytes(&low), as_bytes(&high)))
+        self.rows(low, high, None)
     }
 }
 
@@ -118,14 +169,18 @@ impl<'a, T: Table, K> IndexReader<'a, T, K, Unique> {
     /// The row that has `value`, O(log n).
     #[must_use]
     pub fn get<Q: AsKey<K> + ?Sized>(&self, value: &Q) -> Option<&'a Row<T>> {
-        self.tree().get(&encode(value))
+        let value = encode(value);
+        if let Some(reading) = self.reading {
+            reading.key(Some(self.position), &value, Aspect::Rows);
+        }
+        self.tree().get(&value)
     }
 
     /// The rows that have `values`, each in the place of its value; see
     /// [`TableReader::get_many`](crate::TableReader::get_many).
     #[must_use]
     pub fn get_many<Q: AsKey<K>>(&self, values: &[Q]) -> Vec<Option<&'a Row<T>>> {
-        get_many(self.tree(), values)
+        get_many(self.tree(), values, self.reading, Some(self.position))
     }
 
     /// The row whose value is the longest that `value` starts with; see
@@ -135,7 +190,7 @@ impl<'a, T: Table, K> IndexReader<'a, T, K, Unique> {
     where
         K: TextKey,
     {
-        longest_prefix(self.tree(), encode(value))
+        read_longest_prefix(self.tree(), encode(value), self.reading, Some(self.position))
     }
 }
 

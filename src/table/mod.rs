@@ -1,7 +1,8 @@
 //! One table's state: its rows and its indexes, kept together.
 //!
 //! `state.rs` holds the state and its check, `statement.rs` changes it, `reader.rs` and `index.rs`
-//! are the typed views that users read through, `rows.rs` their iterator.
+//! are the typed views that users read through, `rows.rs` their iterator. `reading.rs` notes what a
+//! watched reader is asked, as values of `question.rs`.
 //!
 //! # Invariants
 //!
@@ -18,7 +19,9 @@ mod check;
 mod entries;
 mod index;
 mod lookup;
+mod question;
 mod reader;
+mod reading;
 mod rows;
 mod state;
 mod statement;
@@ -26,7 +29,10 @@ mod statement;
 pub(crate) use bulk::KeyedRows;
 pub(crate) use entries::Planner;
 pub use index::IndexReader;
+pub(crate) use lookup::longest_prefix;
+pub(crate) use question::{Aspect, Edge, Extent, Question, Span, TreeId};
 pub use reader::TableReader;
+pub(crate) use reading::{ReadLog, Reading};
 pub use rows::Rows;
-pub(crate) use state::TableState;
+pub(crate) use state::{TableState, as_bytes, changed_entries};
 pub(crate) use statement::Mode;

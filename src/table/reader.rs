@@ -4,7 +4,9 @@ use std::fmt;
 use std::ops::Bound;
 
 use super::index::IndexReader;
-use super::lookup::{get_many, longest_prefix};
+use super::lookup::{get_many, read_longest_prefix, read_nth};
+use super::question::Aspect;
+use super::reading::Reading;
 use super::rows::Rows;
 use super::state::{TableState, as_bytes};
 use crate::key::{AsKey, AsPrefix, KeyBuf, KeyRange, TextKey, encode, prefix_bounds};
@@ -39,11 +41,28 @@ use crate::tree::{Row, TypedTree};
 pub struct TableReader<'a, T> {
     state: &'a TableState,
     rows: TypedTree<'a, T>,
+    /// Where it notes what it is asked, when that is watched.
+    reading: Option<Reading<'a>>,
 }
 
 impl<'a, T: Table> TableReader<'a, T> {
-    pub(crate) fn new(state: &'a TableState) -> Self {
-        Self { state, rows: state.typed_rows() }
+    pub(crate) fn new(state: &'a TableState, reading: Option<Reading<'a>>) -> Self {
+        Self { state, rows: state.typed_rows(), reading }
+    }
+
+    /// The rows between two bounds, whose iteration is noted if the reader notes.
+    #[inline]
+    fn rows(&self, low: Bound<KeyBuf>, high: Bound<KeyBuf>) -> Rows<'a, T> {
+        let entries = self.rows.range(as_bytes(&low), as_bytes(&high));
+        let reading = self.reading;
+        Rows::new(entries, reading.map(|r| r.follow(None, self.rows.erased(), (low, high), None)))
+    }
+
+    #[inline]
+    fn note(&self, low: Bound<&[u8]>, high: Bound<&[u8]>, aspect: Aspect) {
+        if let Some(reading) = self.reading {
+            reading.span(None, (low, high), aspect);
+        }
     }
 
     /// The row with the primary key `key`, O(log n).
@@ -51,31 +70,40 @@ impl<'a, T: Table> TableReader<'a, T> {
     pub fn get<Q: AsKey<T::Key> + ?Sized>(&self, key: &Q) -> Option<&'a Row<T>> {
         let mut encoded = KeyBuf::new();
         key.encode_key(&mut encoded);
+        if let Some(reading) = self.reading {
+            reading.key(None, &encoded, Aspect::Rows);
+        }
         self.rows.get(&encoded)
     }
 
     /// Whether there is a row with the primary key `key`, O(log n).
     #[must_use]
     pub fn contains<Q: AsKey<T::Key> + ?Sized>(&self, key: &Q) -> bool {
-        self.rows.get(&encode(key)).is_some()
+        let key = encode(key);
+        if let Some(reading) = self.reading {
+            reading.key(None, &key, Aspect::Any);
+        }
+        self.rows.get(&key).is_some()
     }
 
     /// The number of rows, O(1).
     #[must_use]
     pub fn len(&self) -> usize {
+        self.note(Bound::Unbounded, Bound::Unbounded, Aspect::Count);
         self.state.len()
     }
 
     /// Whether there is no row.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.note(Bound::Unbounded, Bound::Unbounded, Aspect::Any);
+        self.state.len() == 0
     }
 
     /// All rows in the order of their primary keys.
     #[must_use]
     pub fn iter(&self) -> Rows<'a, T> {
-        Rows::new(self.rows.range(Bound::Unbounded, Bound::Unbounded))
+        self.rows(Bound::Unbounded, Bound::Unbounded)
     }
 
     /// The row with the lowest primary key.
@@ -94,20 +122,23 @@ impl<'a, T: Table> TableReader<'a, T> {
     #[must_use]
     pub fn range<R: KeyRange<T::Key>>(&self, range: R) -> Rows<'a, T> {
         let (low, high) = range.encode_bounds();
-        Rows::new(self.rows.range(as_bytes(&low), as_bytes(&high)))
+        self.rows(low, high)
     }
 
     /// The number of rows whose primary keys lie in `range`, O(log n).
     #[must_use]
     pub fn count<R: KeyRange<T::Key>>(&self, range: R) -> usize {
         let (low, high) = range.encode_bounds();
+        self.note(as_bytes(&low), as_bytes(&high), Aspect::Count);
         self.rows.count(as_bytes(&low), as_bytes(&high))
     }
 
     /// The number of rows whose primary keys are below `key`, O(log n).
     #[must_use]
     pub fn rank<Q: AsKey<T::Key> + ?Sized>(&self, key: &Q) -> usize {
-        self.rows.erased().rank(Bound::Included(encode(key).as_slice()), true)
+        let key = encode(key);
+        self.note(Bound::Unbounded, Bound::Excluded(&key), Aspect::Count);
+        self.rows.erased().rank(Bound::Included(key.as_slice()), true)
     }
 
     /// The row with `index` others before it among those whose primary keys lie in `range`,
@@ -115,7 +146,7 @@ impl<'a, T: Table> TableReader<'a, T> {
     #[must_use]
     pub fn nth<R: KeyRange<T::Key>>(&self, range: R, index: usize) -> Option<&'a Row<T>> {
         let (low, high) = range.encode_bounds();
-        self.rows.nth(as_bytes(&low), as_bytes(&high), index)
+        read_nth(self.rows, (as_bytes(&low), as_bytes(&high)), index, self.reading, None)
     }
 
     /// The row whose primary key is the longest that `key` starts with, `key` itself included:
@@ -143,7 +174,7 @@ impl<'a, T: Table> TableReader<'a, T> {
     where
         T::Key: TextKey,
     {
-        longest_prefix(self.rows, encode(key))
+        read_longest_prefix(self.rows, encode(key), self.reading, None)
     }
 
     /// The rows with the primary keys `keys`, each in the place of its key.
@@ -152,7 +183,7 @@ impl<'a, T: Table> TableReader<'a, T> {
     /// that their cache misses overlap.
     #[must_use]
     pub fn get_many<Q: AsKey<T::Key>>(&self, keys: &[Q]) -> Vec<Option<&'a Row<T>>> {
-        get_many(self.rows, keys)
+        get_many(self.rows, keys, self.reading, None)
     }
 
     /// The rows whose primary keys begin with the components of `prefix`: `&("prod",)`, or with a
@@ -164,19 +195,20 @@ impl<'a, T: Table> TableReader<'a, T> {
         let mut encoded = KeyBuf::new();
         prefix.encode_prefix(&mut encoded);
         let (low, high) = prefix_bounds(encoded);
-        Rows::new(self.rows.range(as_bytes(&low), as_bytes(&high)))
+        self.rows(low, high)
     }
 
     /// The view of one index: `jobs.index(Job::BY_STATUS)`.
     #[must_use]
     pub fn index<K, C: Cardinality>(&self, index: Index<T, K, C>) -> IndexReader<'a, T, K, C> {
-        IndexReader::new(self.state, index)
+        IndexReader::new(self.state, index, self.reading)
     }
 
     /// The revision of the last commit that changed this table, deletes included; it never
     /// decreases.
     #[must_use]
     pub fn modified(&self) -> Revision {
+        self.note(Bound::Unbounded, Bound::Unbounded, Aspect::Modified);
         self.state.modified()
     }
 }

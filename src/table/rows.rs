@@ -3,6 +3,7 @@
 use std::fmt;
 use std::iter::FusedIterator;
 
+use super::reading::Trace;
 use crate::tree::{Row, TypedEntries};
 
 /// Rows in the order of the primary key or index that was asked, from both ends.
@@ -12,11 +13,13 @@ use crate::tree::{Row, TypedEntries};
 #[derive(Clone)]
 pub struct Rows<'a, T> {
     entries: TypedEntries<'a, T>,
+    /// Notes what was handed out, in a reader that is watched.
+    trace: Option<Box<Trace<'a>>>,
 }
 
 impl<'a, T> Rows<'a, T> {
-    pub(crate) fn new(entries: TypedEntries<'a, T>) -> Self {
-        Self { entries }
+    pub(crate) fn new(entries: TypedEntries<'a, T>, trace: Option<Box<Trace<'a>>>) -> Self {
+        Self { entries, trace }
     }
 }
 
@@ -50,6 +53,9 @@ impl<'a, T: Send + Sync + 'static> Rows<'a, T> {
     #[inline]
     pub fn next_slice(&mut self) -> Option<&'a [&'a Row<T>]> {
         let rows = self.entries.next_slice();
+        if let Some(trace) = &mut self.trace {
+            trace.front(rows.len());
+        }
         (!rows.is_empty()).then_some(rows)
     }
 }
@@ -59,28 +65,44 @@ impl<'a, T: Send + Sync + 'static> Iterator for Rows<'a, T> {
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        self.entries.next()
+        let row = self.entries.next();
+        if let Some(trace) = &mut self.trace {
+            trace.front(usize::from(row.is_some()));
+        }
+        row
     }
 
     #[inline]
-    fn fold<B, F: FnMut(B, Self::Item) -> B>(self, init: B, fold: F) -> B {
+    fn fold<B, F: FnMut(B, Self::Item) -> B>(mut self, init: B, fold: F) -> B {
+        if let Some(trace) = &mut self.trace {
+            trace.front(0);
+        }
         self.entries.fold(init, fold)
     }
 
     /// Counts without looking at the rows.
     fn count(mut self) -> usize {
-        let mut count = 0;
-        while let Some(rows) = self.next_slice() {
-            count += rows.len();
+        if let Some(trace) = &mut self.trace {
+            trace.counted();
         }
-        count
+        let mut count = 0;
+        loop {
+            match self.entries.next_slice().len() {
+                0 => return count,
+                more => count += more,
+            }
+        }
     }
 }
 
 impl<T: Send + Sync + 'static> DoubleEndedIterator for Rows<'_, T> {
     #[inline]
     fn next_back(&mut self) -> Option<Self::Item> {
-        self.entries.next_back()
+        let row = self.entries.next_back();
+        if let Some(trace) = &mut self.trace {
+            trace.back(usize::from(row.is_some()));
+        }
+        row
     }
 }
 

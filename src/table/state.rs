@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::key::{KeyBuf, prefix_bounds};
+use crate::key::KeyBuf;
 use crate::revision::Revision;
 use crate::schema::TableSchema;
-use crate::tree::{RowRef, TableTrees, TreeRef, TypedEntries, TypedTree};
+use crate::tree::{RowRef, TableTrees, TreeRef, TypedTree};
 
 /// The trees of a table: rows by primary key, and one tree for each index.
 #[derive(Clone)]
@@ -44,6 +44,14 @@ impl TableState {
         self.trees.rows()
     }
 
+    /// The tree of the index at a position, or the primary one.
+    pub(crate) fn tree(&self, index: Option<usize>) -> TreeRef<'_> {
+        match index {
+            None => self.trees.rows(),
+            Some(position) => self.trees.index(position),
+        }
+    }
+
     /// The rows, of their type.
     #[inline]
     pub(crate) fn typed_rows<T: 'static>(&self) -> TypedTree<'_, T> {
@@ -56,16 +64,6 @@ impl TableState {
         self.trees.typed_index(position)
     }
 
-    /// The entries of the index at `position` whose value is encoded as `value`.
-    pub(crate) fn entries_of<T: 'static>(
-        &self,
-        position: usize,
-        value: KeyBuf,
-    ) -> TypedEntries<'_, T> {
-        let (low, high) = prefix_bounds(value);
-        self.index(position).range(as_bytes(&low), as_bytes(&high))
-    }
-
     /// The row at `key`, a primary key as it is encoded.
     pub(crate) fn row(&self, key: &[u8]) -> Option<RowRef<'_>> {
         self.rows().get(key)
@@ -75,4 +73,30 @@ impl TableState {
 /// Bounds over byte strings, as the trees take them.
 pub(crate) fn as_bytes(bound: &std::ops::Bound<KeyBuf>) -> std::ops::Bound<&[u8]> {
     bound.as_ref().map(KeyBuf::as_slice)
+}
+
+/// Calls `visit` with the key of each entry of a tree that is not the same in two versions of a
+/// table.
+pub(crate) fn changed_entries(
+    old: &TableState,
+    new: &TableState,
+    index: Option<usize>,
+    mut visit: impl FnMut(&[u8]),
+) {
+    let (old, new) = (old.tree(index), new.tree(index));
+    if old.is_same(new) {
+        return;
+    }
+    let mut rows = old.keyed();
+    while let Some((key, row)) = rows.next() {
+        if !new.get(key).is_some_and(|other| row.is(other)) {
+            visit(key);
+        }
+    }
+    let mut rows = new.keyed();
+    while let Some((key, _)) = rows.next() {
+        if old.get(key).is_none() {
+            visit(key);
+        }
+    }
 }

@@ -292,6 +292,21 @@ impl<'v> TreeRef<'v> {
 
     /// The entry that has `index` entries before it, O(log n).
     pub(crate) fn nth(self, index: usize) -> Option<RowRef<'v>> {
+        let (leaf, index) = self.place_of(index)?;
+        Some(leaf.rows()[index].borrow())
+    }
+
+    /// Writes the key of the entry that has `index` entries before it, O(log n); nothing if there is
+    /// none.
+    pub(crate) fn key_at(self, index: usize, out: &mut Vec<u8>) {
+        out.clear();
+        if let Some((leaf, index)) = self.place_of(index) {
+            write_key(leaf, index, out);
+        }
+    }
+
+    /// The leaf with the entry that has `index` entries before it, and its place there.
+    fn place_of(self, index: usize) -> Option<(NodePtr, usize)> {
         let mut node = self.root().filter(|_| index < self.len())?;
         let mut left = index as u64;
         while !node.is_leaf() {
@@ -305,7 +320,7 @@ impl<'v> TreeRef<'v> {
             }
             node = node.child(child);
         }
-        Some(node.rows()[left as usize].borrow())
+        Some((node, left as usize))
     }
 
     /// The entry with the greatest key that is not above `key`, O(log n).

@@ -96,6 +96,11 @@ impl<'v> TreeRef<'v> {
         self.tree.root
     }
 
+    /// Whether both are the same tree: not only equal, and then nothing else need be looked at.
+    pub(crate) fn is_same(self, other: TreeRef<'_>) -> bool {
+        self.tree.root == other.tree.root
+    }
+
     /// The number of entries, O(1).
     pub(crate) fn len(self) -> usize {
         self.tree.len as usize

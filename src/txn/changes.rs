@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 use crate::root::Contents;
 use crate::schema::{Table, TableSchema};
 use crate::tree::{AnyRow, KeptRow, Row, RowRef};
+use crate::watch::Touched;
 
 /// The rows that statements replaced, in order.
 ///
@@ -87,16 +88,25 @@ impl ChangeLog {
         self.running = Part::default();
     }
 
+    /// The parts, the last first.
+    fn parts(&self) -> impl Iterator<Item = &Part> {
+        let mut next = self.before.last.as_deref();
+        let earlier = std::iter::from_fn(move || {
+            let part = next?;
+            next = part.before.last.as_deref();
+            Some(part)
+        });
+        std::iter::once(&self.running).chain(earlier)
+    }
+
     /// The net change of each touched row between the first statement and `after`, in the order of
     /// tables and keys. A row that was inserted and deleted again is not in it.
     pub(super) fn net(&self, after: &Contents) -> Vec<Change> {
         // The earliest statement on a row has the row before the transaction, so later ones are
         // overwritten, from the last part to the first.
         let mut first: BTreeMap<(usize, &[u8]), Option<&KeptRow>> = BTreeMap::new();
-        let mut part = Some(&self.running);
-        let mut before = &self.before;
         let mut filled = BTreeSet::new();
-        while let Some(Part { keys, statements, .. }) = part {
+        for Part { keys, statements, .. } in self.parts() {
             for statement in statements.iter().rev() {
                 match statement {
                     Statement::Row { table, key, before } => {
@@ -109,10 +119,6 @@ impl ChangeLog {
                         filled.insert(*table);
                     }
                 }
-            }
-            part = before.last.as_deref();
-            if let Some(part) = part {
-                before = &part.before;
             }
         }
         let filled = filled.into_iter().flat_map(|table| keys_of(after, table));
@@ -138,6 +144,26 @@ impl ChangeLog {
                 })
             })
             .collect()
+    }
+}
+
+impl Touched for ChangeLog {
+    fn for_each_key(&self, visit: &mut dyn FnMut(usize, &[u8])) {
+        for Part { keys, statements, .. } in self.parts() {
+            for statement in statements {
+                if let Statement::Row { table, key, .. } = statement {
+                    visit(*table, &keys[key.0..key.1]);
+                }
+            }
+        }
+    }
+
+    fn for_each_fill(&self, visit: &mut dyn FnMut(usize)) {
+        for statement in self.parts().flat_map(|part| &part.statements) {
+            if let Statement::Fill { table, .. } = statement {
+                visit(*table);
+            }
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! Transactions: how a version is read and how the next one is made.
 //!
 //! `read.rs` holds the snapshot and the [`Read`] trait, `write.rs` the write transaction,
-//! `table_mut.rs` its typed statements, `savepoint.rs` and `changes.rs` what they say.
+//! `table_mut.rs` its typed statements, `savepoint.rs` and `changes.rs` what they say; `watcher.rs`
+//! reads that are watched, `wait.rs` the wait for a revision.
 //!
 //! # Invariants
 //!
@@ -16,10 +17,14 @@ mod changes;
 mod read;
 mod savepoint;
 mod table_mut;
+mod wait;
+mod watcher;
 mod write;
 
 pub use changes::{Change, ChangeKind, Committed};
 pub use read::{Read, Snapshot};
 pub use savepoint::Savepoint;
 pub use table_mut::{IndexMut, TableMut};
+pub use wait::{WaitError, WaitFor};
+pub use watcher::Watcher;
 pub use write::WriteTxn;

@@ -26,6 +26,10 @@ impl Snapshot {
         Self { root }
     }
 
+    pub(super) fn root(&self) -> &Root {
+        &self.root
+    }
+
     /// The table whose rows are values of `T`.
     ///
     /// # Panics
@@ -168,11 +172,12 @@ mod sealed {
     pub trait Sealed {}
     impl Sealed for super::Snapshot {}
     impl Sealed for super::WriteTxn<'_> {}
+    impl Sealed for super::super::Watcher<'_> {}
 }
 
 /// The typed view of a table of `root`; panics when `T` is not one.
 pub(super) fn table_of<T: Table>(root: &Contents) -> TableReader<'_, T> {
-    TableReader::new(root.table(position_of::<T>(root)))
+    TableReader::new(root.table(position_of::<T>(root)), None)
 }
 
 /// The position of the table `T`; panics when `T` is not a table of the database.

@@ -30,7 +30,7 @@ impl<'txn, 'db, T: Table> TableMut<'txn, 'db, T> {
     /// The table as it is now, for reading.
     #[must_use]
     pub fn read(&self) -> TableReader<'_, T> {
-        TableReader::new(self.state())
+        TableReader::new(self.state(), None)
     }
 
     /// Inserts `row`, whose primary key must be free, and returns its handle.
@@ -247,7 +247,7 @@ impl<'txn, 'db, T: Table> TableMut<'txn, 'db, T> {
         let before = self.txn.savepoint();
         let mut undo = Undo { txn: &mut *self.txn, before: &before, is_done: false };
         let mut table = TableMut::<T>::new(&mut *undo.txn, self.position);
-        let view = TableReader::new(before.contents.table(self.position));
+        let view = TableReader::new(before.contents.table(self.position), None);
         let mut count = 0;
         for row in select(view).filter(|row| doomed(row)) {
             let mut key = KeyBuf::new();

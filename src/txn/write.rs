@@ -10,11 +10,12 @@ use super::savepoint::Savepoint;
 use super::table_mut::TableMut;
 use crate::error::Error;
 use crate::revision::{Applied, Revision};
-use crate::root::{Contents, Root, RootCell};
+use crate::root::{Contents, Root};
 use crate::schema::Table;
 use crate::sync::{Arc, WriterGuard};
 use crate::table::TableReader;
 use crate::tree::{Doomed, SharedRow, Writer};
+use crate::watch::{Hub, Woken};
 
 /// The one transaction that may write, from [`Db::write`](crate::Db::write).
 ///
@@ -45,7 +46,7 @@ use crate::tree::{Doomed, SharedRow, Writer};
 /// ```
 #[must_use = "a transaction that is dropped is rolled back"]
 pub struct WriteTxn<'db> {
-    cell: &'db RootCell,
+    hub: &'db Hub,
     pub(super) writer: Writer<Contents>,
     /// The right to write, until the transaction has ended.
     guard: Option<WriterGuard<'db>>,
@@ -66,7 +67,7 @@ type Hook<'db> = Box<dyn FnOnce(&Committed) + 'db>;
 
 impl<'db> WriteTxn<'db> {
     pub(crate) fn new(
-        cell: &'db RootCell,
+        hub: &'db Hub,
         guard: WriterGuard<'db>,
         base: Arc<Root>,
         revision: Revision,
@@ -74,7 +75,7 @@ impl<'db> WriteTxn<'db> {
         let contents = base.contents().clone();
         let writer = base.version().store().write();
         Self {
-            cell,
+            hub,
             writer,
             guard: Some(guard),
             base: Some(base),
@@ -171,7 +172,8 @@ impl<'db> WriteTxn<'db> {
         let mut contents = self.contents().clone();
         let version = self.writer.peek(&contents);
         contents.revision = self.revision;
-        Snapshot::new(Arc::new(Root::new(contents, version)))
+        let serial = self.base.as_ref().expect(RUNS).serial();
+        Snapshot::new(Arc::new(Root::new(contents, version, serial)))
     }
 
     /// Marks a point to which [`rollback_to`](WriteTxn::rollback_to) can go back, O(1).
@@ -247,24 +249,28 @@ impl<'db> WriteTxn<'db> {
         self.parts().0.revision = revision;
         let hooks = std::mem::take(&mut self.hooks);
         let changes = if hooks.is_empty() { Vec::new() } else { self.changes() };
-        self.publish();
+        let woken = self.publish();
         drop(self);
+        drop(woken);
         let committed = Committed { revision, changes };
         hooks.into_iter().for_each(|hook| hook(&committed));
         revision
     }
 
-    /// Publishes the contents and ends the transaction. The rows that no version needs any more are
+    /// Publishes the contents and ends the transaction; gives whom that wakes. The rows that no version needs any more are
     /// dropped last, because that runs the user's code.
-    fn publish(&mut self) {
+    fn publish(&mut self) -> Woken {
         let mut doomed = Doomed::default();
         let (contents, writer, _) = self.parts();
         let version = writer.publish(contents, &mut doomed);
         let contents = self.contents.take().expect(RUNS);
-        self.cell.store(Root::new(contents, version));
-        self.base = None;
+        let base = self.base.take().expect(RUNS);
+        let root = Root::new(contents, version, base.serial() + 1);
+        let woken = self.hub.publish(&base, root, &self.log);
+        drop(base);
         self.writer.finish(&mut doomed);
         self.guard = None;
+        woken
     }
 
     /// The entry that was applied last in the version under this transaction.

@@ -22,3 +22,4 @@ mod statements;
 mod tables;
 mod transactions;
 mod traps;
+mod watches;

@@ -1,0 +1,209 @@
+//! Notes what is read: which questions a closure asked of a version.
+//!
+//! A reader that is watched carries a [`Reading`]; others carry none, and pay one test for that.
+//! What iterators have handed out is noted when they are dropped: as far as they went, and no
+//! further.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::ops::Bound;
+
+use super::question::{Aspect, Extent, Question, Span, TreeId};
+use crate::key::KeyBuf;
+use crate::limits::QUESTIONS_MAX;
+use crate::sync::unmodelled::Mutex;
+use crate::tree::TreeRef;
+
+use super::state::as_bytes;
+
+/// The questions that were asked so far.
+#[derive(Debug, Default)]
+pub(crate) struct ReadLog {
+    asked: Mutex<Asked>,
+}
+
+#[derive(Debug, Default)]
+struct Asked {
+    trees: BTreeMap<TreeId, BTreeSet<(Extent, Aspect)>>,
+    count: usize,
+}
+
+impl ReadLog {
+    fn note(&self, tree: TreeId, extent: Extent, aspect: Aspect) {
+        let mut asked = self.asked.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let Asked { trees, count } = &mut *asked;
+        let questions = trees.entry(tree).or_default();
+        if *count >= QUESTIONS_MAX {
+            // Coarser from here on: everything of the tree at once.
+            *count -= questions.len();
+            questions.clear();
+            questions.insert((Extent::Span(Span::whole()), Aspect::Rows));
+            questions.insert((Extent::Span(Span::whole()), Aspect::Modified));
+            *count += questions.len();
+            return;
+        }
+        *count += usize::from(questions.insert((extent, aspect)));
+    }
+
+    /// All questions, each once.
+    pub(crate) fn into_questions(self) -> Vec<Question> {
+        let asked = self.asked.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let trees = asked.trees.into_iter();
+        let questions = trees.flat_map(|(tree, questions)| {
+            let questions = questions.into_iter();
+            questions.map(move |(extent, aspect)| Question { tree, extent, aspect })
+        });
+        questions.collect()
+    }
+}
+
+/// Where the reader of one table notes what it is asked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reading<'a> {
+    log: &'a ReadLog,
+    table: usize,
+}
+
+impl<'a> Reading<'a> {
+    pub(crate) fn new(log: &'a ReadLog, table: usize) -> Self {
+        Self { log, table }
+    }
+
+    fn tree(self, index: Option<usize>) -> TreeId {
+        TreeId { table: self.table, index }
+    }
+
+    /// The entry at `key` was looked at.
+    #[cold]
+    pub(super) fn key(self, index: Option<usize>, key: &[u8], aspect: Aspect) {
+        self.log.note(self.tree(index), Extent::Key(key.into()), aspect);
+    }
+
+    /// The entries with `value` were asked for, in an index that is unique or not.
+    #[cold]
+    pub(super) fn value(self, index: usize, value: &[u8], is_unique: bool, aspect: Aspect) {
+        let extent =
+            if is_unique { Extent::Key(value.into()) } else { Extent::Value(value.into()) };
+        self.log.note(self.tree(Some(index)), extent, aspect);
+    }
+
+    /// Something of a stretch was asked.
+    #[cold]
+    pub(super) fn span(
+        self,
+        index: Option<usize>,
+        (low, high): (Bound<&[u8]>, Bound<&[u8]>),
+        aspect: Aspect,
+    ) {
+        self.log.note(self.tree(index), Extent::Span(Span::new(low, high)), aspect);
+    }
+
+    /// The row with the longest key that `key` starts with was asked for; no key below `shortest`
+    /// matters.
+    #[cold]
+    pub(super) fn longest(self, index: Option<usize>, key: &[u8], shortest: &[u8]) {
+        let span = Span::new(Bound::Included(shortest), Bound::Included(key));
+        self.log.note(self.tree(index), Extent::Span(span), Aspect::Longest);
+    }
+
+    /// Follows an iterator over the entries of `view` between two bounds; `value` says that these
+    /// are the entries of one value of a non-unique index.
+    #[cold]
+    pub(super) fn follow(
+        self,
+        index: Option<usize>,
+        view: TreeRef<'a>,
+        (low, high): (Bound<KeyBuf>, Bound<KeyBuf>),
+        value: Option<&[u8]>,
+    ) -> Box<Trace<'a>> {
+        let value = value.map(Box::from);
+        Box::new(Trace {
+            reading: self,
+            index,
+            view,
+            low,
+            high,
+            value,
+            front: 0,
+            back: 0,
+            is_whole: false,
+            is_counted: false,
+        })
+    }
+}
+
+/// What an iterator has handed out.
+#[derive(Clone)]
+pub(crate) struct Trace<'a> {
+    reading: Reading<'a>,
+    index: Option<usize>,
+    view: TreeRef<'a>,
+    low: Bound<KeyBuf>,
+    high: Bound<KeyBuf>,
+    value: Option<Box<[u8]>>,
+    /// Entries handed out at the front, and at the back.
+    front: usize,
+    back: usize,
+    /// Whether it was seen that there are no more.
+    is_whole: bool,
+    /// Whether the others were counted.
+    is_counted: bool,
+}
+
+impl Trace<'_> {
+    pub(super) fn front(&mut self, handed_out: usize) {
+        self.front += handed_out;
+        self.is_whole |= handed_out == 0;
+    }
+
+    pub(super) fn back(&mut self, handed_out: usize) {
+        self.back += handed_out;
+        self.is_whole |= handed_out == 0;
+    }
+
+    pub(super) fn counted(&mut self) {
+        self.is_counted = true;
+    }
+
+    fn note(&self, extent: Extent, aspect: Aspect) {
+        self.reading.log.note(self.reading.tree(self.index), extent, aspect);
+    }
+
+    /// All that it could have handed out.
+    fn whole(&self) -> Extent {
+        match &self.value {
+            Some(value) => Extent::Value(value.clone()),
+            None => Extent::Span(Span::new(as_bytes(&self.low), as_bytes(&self.high))),
+        }
+    }
+}
+
+impl Drop for Trace<'_> {
+    fn drop(&mut self) {
+        if self.is_counted {
+            self.note(self.whole(), Aspect::Count);
+        }
+        if self.is_whole {
+            return self.note(self.whole(), Aspect::Rows);
+        }
+        let (low, high) = (as_bytes(&self.low), as_bytes(&self.high));
+        let mut key = Vec::new();
+        if let Some(last) = self.front.checked_sub(1) {
+            self.view.key_at(self.view.rank(low, true) + last, &mut key);
+            self.note(Extent::Span(Span::new(low, Bound::Included(&key))), Aspect::Rows);
+        }
+        if self.back > 0 {
+            self.view.key_at(self.view.rank(high, false) - self.back, &mut key);
+            self.note(Extent::Span(Span::new(Bound::Included(&key), high)), Aspect::Rows);
+        }
+    }
+}
+
+impl fmt::Debug for Trace<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Trace")
+            .field("front", &self.front)
+            .field("back", &self.back)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,109 @@
+//! Whether two versions give different answers to a question.
+
+use std::ops::Bound;
+
+use crate::key::{KeyBuf, prefix_bounds};
+use crate::root::{Contents, Root};
+use crate::table::{Aspect, Extent, Question, TableState, as_bytes, longest_prefix};
+use crate::tree::{RowRef, TreeRef};
+
+/// Whether the answers of `old` and `new`, of one schema, differ.
+///
+/// Two rows are the same when their values are, whenever they were written.
+pub(super) fn differs(question: &Question, old: &Contents, new: &Contents) -> bool {
+    let table = question.tree.table;
+    let both = Both { old: old.table(table), new: new.table(table), index: question.tree.index };
+    if question.aspect == Aspect::Modified {
+        return both.old.modified() != both.new.modified();
+    }
+    match &question.extent {
+        Extent::Key(key) if question.aspect == Aspect::Rows => both.differ_at(key),
+        Extent::Key(key) => {
+            both.differ(question.aspect, Bound::Included(key), Bound::Included(key))
+        }
+        Extent::Value(value) => {
+            let (low, high) = prefix_bounds(key_buf(value));
+            both.differ(question.aspect, as_bytes(&low), as_bytes(&high))
+        }
+        Extent::Span(span) => {
+            let (low, high) = span.bounds();
+            both.differ(question.aspect, low, high)
+        }
+    }
+}
+
+fn key_buf(bytes: &[u8]) -> KeyBuf {
+    let mut key = KeyBuf::new();
+    key.extend(bytes);
+    key
+}
+
+/// One tree of one table in two versions.
+#[derive(Clone, Copy)]
+pub(super) struct Both<'v> {
+    pub(super) old: &'v TableState,
+    pub(super) new: &'v TableState,
+    pub(super) index: Option<usize>,
+}
+
+impl<'v> Both<'v> {
+    fn trees(self) -> (TreeRef<'v>, TreeRef<'v>) {
+        (self.old.tree(self.index), self.new.tree(self.index))
+    }
+
+    fn is_same(self, one: Option<RowRef<'_>>, other: Option<RowRef<'_>>) -> bool {
+        match (one, other) {
+            (None, None) => true,
+            (Some(one), Some(other)) => self.old.schema().is_same(one, other),
+            _ => false,
+        }
+    }
+
+    /// Whether the entries at `key` are different.
+    pub(super) fn differ_at(self, key: &[u8]) -> bool {
+        let (old, new) = self.trees();
+        !self.is_same(old.get(key), new.get(key))
+    }
+
+    fn differ(self, aspect: Aspect, low: Bound<&[u8]>, high: Bound<&[u8]>) -> bool {
+        let (old, new) = self.trees();
+        if old.is_same(new) {
+            return false;
+        }
+        match aspect {
+            Aspect::Rows => {
+                let (mut old, mut new) = (old.range(low, high), new.range(low, high));
+                loop {
+                    let (one, other) = (old.next(), new.next());
+                    if !self.is_same(one, other) {
+                        return true;
+                    }
+                    if one.is_none() {
+                        return false;
+                    }
+                }
+            }
+            Aspect::Count => old.count(low, high) != new.count(low, high),
+            Aspect::Any => (old.count(low, high) == 0) != (new.count(low, high) == 0),
+            Aspect::Longest => {
+                let (Bound::Included(key) | Bound::Excluded(key)) = high else { return true };
+                let found = |tree| longest_prefix(tree, key_buf(key)).map(|(row, _)| row);
+                !self.is_same(found(old), found(new))
+            }
+            Aspect::Nth(index) => {
+                let nth = |tree: TreeRef<'v>| {
+                    let is_there = index < tree.count(low, high);
+                    is_there.then(|| tree.nth(tree.rank(low, true) + index)).flatten()
+                };
+                !self.is_same(nth(old), nth(new))
+            }
+            Aspect::Modified => true,
+        }
+    }
+}
+
+/// Whether the answer to any of `questions` differs.
+pub(super) fn any_differs(questions: &[Question], old: &Root, new: &Root) -> bool {
+    // The same version answers the same.
+    old.serial() != new.serial() && questions.iter().any(|question| differs(question, old, new))
+}
