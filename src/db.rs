@@ -17,8 +17,8 @@ use crate::schema::{Schema, Table, TableSchema};
 use crate::snapshot::{self, Progress, SnapshotError};
 use crate::sync::{Arc, AtomicBool, Ordering, WriterGuard, WriterLock};
 use crate::tree::Doomed;
-use crate::txn::{Snapshot, WaitFor, WriteTxn};
-use crate::watch::Hub;
+use crate::txn::{Changes, Snapshot, WaitFor, WriteTxn};
+use crate::watch::{FeedLimits, Filter, Hub};
 
 /// An in-memory database. A handle is cheap to clone and can be used from any thread.
 ///
@@ -167,11 +167,27 @@ impl Db {
         WaitFor::new(&self.shared.hub, revision)
     }
 
-    /// How many wait for the database to change.
+    /// The changes of the whole database, for a [`Feed`](crate::Feed).
+    pub fn changes(&self) -> Changes<()> {
+        Changes::new(&self.shared.hub, Filter::Everything)
+    }
+
+    /// The changes of the table whose rows are values of `T`, for a [`Feed`](crate::Feed).
+    ///
+    /// # Panics
+    ///
+    /// When `T` is not a table of the database.
+    pub fn changes_of<T: Table>(&self) -> Changes<T> {
+        let _ = self.read().table::<T>();
+        Changes::new(&self.shared.hub, Filter::Table(T::NAME.into()))
+    }
+
+    /// How many wait for the database to change, and what is kept for them.
     #[must_use]
     pub fn waiting(&self) -> Waiting {
         let (watches, revisions) = self.shared.hub.waiting();
-        Waiting { watches, revisions }
+        let (feeds, feed_commits, feed_bytes) = self.shared.hub.held_for_feeds();
+        Waiting { watches, revisions, feeds, feed_commits, feed_bytes }
     }
 
     /// Replaces the whole content by that of a snapshot file, atomically.
@@ -276,12 +292,19 @@ pub struct Waiting {
     pub watches: usize,
     /// Waits for a revision.
     pub revisions: usize,
+    /// Feeds that are open.
+    pub feeds: usize,
+    /// Commits that are kept for feeds.
+    pub feed_commits: usize,
+    /// Bytes that these keep: keys and rows, without what rows own elsewhere.
+    pub feed_bytes: usize,
 }
 
 /// Describes a database: its tables, in the order in which snapshots write them.
 #[derive(Default)]
 pub struct Builder {
     tables: Vec<TableSchema>,
+    feeds: FeedLimits,
 }
 
 impl Builder {
@@ -292,6 +315,26 @@ impl Builder {
         self
     }
 
+    /// Keeps the last changes for feeds, at most so many commits and so many bytes of keys and rows
+    /// (without what rows own elsewhere), also while no feed is open: so that one that was away can
+    /// go on by [`Changes::since`].
+    ///
+    /// Without this, [`limits::FEED_COMMITS_DEFAULT`](crate::limits::FEED_COMMITS_DEFAULT) and
+    /// [`limits::FEED_BYTES_DEFAULT`](crate::limits::FEED_BYTES_DEFAULT) hold, and with the last feed
+    /// everything goes.
+    #[must_use]
+    pub fn keep_changes(mut self, commits: usize, bytes: usize) -> Self {
+        self.feeds = FeedLimits { commits, bytes, is_kept: true };
+        self
+    }
+
+    /// As [`keep_changes`](Builder::keep_changes), only while a feed is open.
+    #[must_use]
+    pub fn feed_limits(mut self, commits: usize, bytes: usize) -> Self {
+        self.feeds = FeedLimits { commits, bytes, is_kept: false };
+        self
+    }
+
     /// Checks the schema and makes the empty database.
     ///
     /// # Errors
@@ -299,7 +342,7 @@ impl Builder {
     /// [`SchemaError`] when names repeat or are malformed, or a limit is exceeded.
     pub fn build(self) -> Result<Db, SchemaError> {
         let schema = StdArc::new(Schema::new(self.tables)?);
-        Ok(Db::with_root(Root::first(Contents::empty(schema))))
+        Ok(Db::with_root(Root::first(Contents::empty(schema)), self.feeds))
     }
 
     /// Checks the schema and makes a database with the content of a snapshot file.
@@ -323,21 +366,17 @@ impl Builder {
         mut progress: impl FnMut(Progress<'_>) -> std::ops::ControlFlow<()>,
     ) -> Result<Db, SnapshotError> {
         let schema = StdArc::new(Schema::new(self.tables)?);
-        Ok(Db::with_root(snapshot::load(&schema, source, &mut progress)?))
+        Ok(Db::with_root(snapshot::load(&schema, source, &mut progress)?, self.feeds))
     }
 }
 
 impl Db {
-    fn with_root(root: Root) -> Self {
+    fn with_root(root: Root, feeds: FeedLimits) -> Self {
         let schema = StdArc::clone(&root.schema);
-        let hub = StdArc::new(Hub::new(root));
+        let hub = StdArc::new(Hub::new(root, feeds));
         schema.settle(&hub);
-        let shared = Shared {
-            schema,
-            hub,
-            writer: WriterLock::new(),
-            owned: AtomicBool::new(false),
-        };
+        let shared =
+            Shared { schema, hub, writer: WriterLock::new(), owned: AtomicBool::new(false) };
         Self { shared: Arc::new(shared) }
     }
 }

@@ -183,7 +183,7 @@ pub use snapshot::{Progress, SnapshotError, Summary, TableSummary, inspect};
 pub use table::{IndexReader, Rows, TableReader};
 pub use tree::{Row, SharedRow};
 pub use txn::{
-    Change, ChangeKind, Committed, IndexMut, Read, Savepoint, Snapshot, TableMut, WaitError, WaitFor,
-    Watcher, WriteTxn,
+    Changes, Commit, Event, Feed, FeedError, IndexMut, Lagged, Read, Reset, Savepoint, Snapshot,
+    TableMut, WaitError, WaitFor, Watcher, WriteTxn,
 };
-pub use watch::{Changed, Wake, Watch};
+pub use watch::{Change, ChangeKind, Changed, Committed, Wake, Watch};

@@ -202,3 +202,18 @@ pub const BULK_ROWS_RESERVED: usize = 1 << 20;
 /// The watch may then wake for nothing, and the transaction conflict for nothing; neither misses
 /// anything.
 pub const QUESTIONS_MAX: usize = 65_536;
+
+/// Commits that the log of the change feeds keeps, unless the builder says otherwise.
+///
+/// A feed that is further behind is told that it lags. Enough for a second of a busy writer.
+pub const FEED_COMMITS_DEFAULT: usize = 65_536;
+
+/// Bytes of changes that the log of the change feeds keeps, unless the builder says otherwise:
+/// keys and rows, without what rows own elsewhere.
+pub const FEED_BYTES_DEFAULT: usize = 64 * 1024 * 1024;
+
+/// Commits that a feed takes out of the log at once.
+///
+/// So many it may hold beside the log; and so many it can read between two looks at the lock that
+/// the writer takes for each commit.
+pub const FEED_BATCH_MAX: usize = 64;

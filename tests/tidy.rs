@@ -18,7 +18,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("schema", &["error", "key", "limits", "messagepack", "revision", "sync", "tree"]),
     ("table", &["error", "key", "limits", "revision", "schema", "sync", "tree"]),
     ("root", &["revision", "schema", "sync", "table", "tree"]),
-    ("watch", &["key", "revision", "root", "sync", "table", "tree"]),
+    ("watch", &["key", "limits", "revision", "root", "schema", "sync", "table", "tree"]),
     (
         "snapshot",
         &["error", "key", "limits", "messagepack", "revision", "root", "schema", "table", "tree"],
@@ -41,6 +41,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("crc32c", &["src/schema/", "src/snapshot/", "src/watch/points.rs"]),
     ("event_listener", &["src/sync/signal.rs"]),
     ("fsmdb_derive", &["src/lib.rs"]),
+    ("futures_core", &["src/txn/feed.rs"]),
     ("im", &["src/root.rs"]),
     ("loom", &["src/sync.rs"]),
     ("protobuf", &["src/raft/"]),

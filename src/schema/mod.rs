@@ -23,8 +23,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
 use crate::error::SchemaError;
-use crate::sync::unmodelled::OnceLock;
 use crate::limits::{INDEXES_PER_TABLE_MAX, NAME_BYTES_MAX, TABLES_MAX};
+use crate::sync::unmodelled::OnceLock;
 
 /// The tables of a database, in the order in which they were given to the builder.
 pub(crate) struct Schema {

@@ -155,3 +155,19 @@ impl TableState {
         }
     }
 }
+
+/// Whether `is_in` says yes to an entry of `row`, whose primary key is `key`, in the index at
+/// `position`.
+///
+/// This runs user code, which may panic.
+pub(crate) fn is_in_index(
+    schema: &TableSchema,
+    position: usize,
+    row: RowRef<'_>,
+    key: &[u8],
+    is_in: impl Fn(&[u8]) -> bool,
+) -> bool {
+    let mut entries = EntryKeys::default();
+    entries.fill(&mut IndexKeys::default(), schema, position, row, key);
+    entries.iter().any(is_in)
+}

@@ -38,12 +38,7 @@ impl<'a, T: Table, K, C> IndexReader<'a, T, K, C> {
     /// The rows between two bounds, whose iteration is noted if the reader notes; `value` says that
     /// they are those of one value.
     #[inline]
-    fn rows(
-        &self,
-        low: Bound<KeyBuf>,
-        high: Bound<KeyBuf>,
-        value: Option<&KeyBuf>,
-    ) -> Rows<'a, T> {
+    fn rows(&self, low: Bound<KeyBuf>, high: Bound<KeyBuf>, value: Option<&KeyBuf>) -> Rows<'a, T> {
         let entries = self.tree().range(as_bytes(&low), as_bytes(&high));
         let trace = self.reading.map(|reading| {
             // The value of a unique index is a whole key.

@@ -27,7 +27,7 @@ mod state;
 mod statement;
 
 pub(crate) use bulk::KeyedRows;
-pub(crate) use entries::Planner;
+pub(crate) use entries::{Planner, is_in_index};
 pub use index::IndexReader;
 pub(crate) use lookup::longest_prefix;
 pub(crate) use question::{Aspect, Edge, Extent, Question, Span, TreeId};

@@ -45,6 +45,8 @@ pub(crate) struct RowMeta {
 #[derive(Debug)]
 pub(crate) struct RowKind {
     type_id: TypeId,
+    /// The size of a row in bytes.
+    bytes: usize,
     /// Cache lines that a row fills at most.
     lines: usize,
     /// Drops the value and gives the memory back.
@@ -57,8 +59,9 @@ impl RowKind {
     /// The kind of rows with values of `T`.
     pub(crate) fn of<T: 'static>() -> &'static Self {
         const {
-            let lines = size_of::<Row<T>>().div_ceil(LINE_BYTES);
-            &Self { type_id: TypeId::of::<T>(), lines, free: free::<T> }
+            let bytes = size_of::<Row<T>>();
+            let lines = bytes.div_ceil(LINE_BYTES);
+            &Self { type_id: TypeId::of::<T>(), bytes, lines, free: free::<T> }
         }
     }
 
@@ -431,6 +434,11 @@ impl KeptRow {
 pub(crate) struct AnyRow(RowPtr);
 
 impl AnyRow {
+    /// The size of the row in bytes, without what its value owns elsewhere.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.0.header().kind.bytes
+    }
+
     pub(crate) fn borrow(&self) -> RowRef<'_> {
         self.0.borrow()
     }

@@ -1,16 +1,13 @@
 //! What a transaction changed: the log of its statements, folded into one net change a row.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::sync::Arc;
 
-use crate::revision::Revision;
 use smallvec::SmallVec;
 
 use crate::root::Contents;
-use crate::schema::{Table, TableSchema};
-use crate::tree::{AnyRow, KeptRow, Row, RowRef};
-use crate::watch::Touched;
+use crate::tree::{KeptRow, RowRef};
+use crate::watch::{Change, Touched};
 
 /// The rows that statements replaced, in order.
 ///
@@ -158,6 +155,10 @@ impl Touched for ChangeLog {
         }
     }
 
+    fn net(&self, after: &Contents) -> Vec<Change> {
+        ChangeLog::net(self, after)
+    }
+
     fn for_each_fill(&self, visit: &mut dyn FnMut(usize)) {
         for statement in self.parts().flat_map(|part| &part.statements) {
             if let Statement::Fill { table, .. } = statement {
@@ -201,91 +202,4 @@ impl Drop for Frozen {
             next = Arc::into_inner(part).and_then(|mut part| part.before.last.take());
         }
     }
-}
-
-/// What happened to a row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ChangeKind {
-    /// There was no row with this key before.
-    Created,
-    /// The row was replaced by another with the same key.
-    Updated,
-    /// There is no row with this key any more.
-    Deleted,
-}
-
-/// The net change of one row in one transaction: what stood there before it and what after it.
-#[derive(Clone)]
-pub struct Change {
-    table: Arc<TableSchema>,
-    key: Vec<u8>,
-    before: Option<AnyRow>,
-    after: Option<AnyRow>,
-}
-
-impl Change {
-    /// The name of the table.
-    #[must_use]
-    pub fn table(&self) -> &str {
-        &self.table.name
-    }
-
-    /// The primary key as it is encoded; `decode::<K>` of it gives the typed key.
-    #[must_use]
-    pub fn key(&self) -> &[u8] {
-        &self.key
-    }
-
-    /// The primary key, printed for a person.
-    #[must_use]
-    pub fn printed_key(&self) -> String {
-        self.table.print_key(&self.key)
-    }
-
-    /// Whether the row was created, updated or deleted.
-    #[must_use]
-    pub fn kind(&self) -> ChangeKind {
-        match (&self.before, &self.after) {
-            (None, _) => ChangeKind::Created,
-            (Some(_), Some(_)) => ChangeKind::Updated,
-            (Some(_), None) => ChangeKind::Deleted,
-        }
-    }
-
-    /// Whether the change is in the table whose rows are values of `T`.
-    #[must_use]
-    pub fn is_in<T: Table>(&self) -> bool {
-        self.table.rows.row_type() == std::any::TypeId::of::<T>()
-    }
-
-    /// The row before the transaction; `None` if there was none or the table is not `T`.
-    #[must_use]
-    pub fn before<T: Table>(&self) -> Option<&Row<T>> {
-        self.before.as_ref().filter(|_| self.is_in::<T>()).map(|row| row.borrow().typed())
-    }
-
-    /// The row after the transaction; `None` if there is none or the table is not `T`.
-    #[must_use]
-    pub fn after<T: Table>(&self) -> Option<&Row<T>> {
-        self.after.as_ref().filter(|_| self.is_in::<T>()).map(|row| row.borrow().typed())
-    }
-}
-
-impl fmt::Debug for Change {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Change")
-            .field("table", &self.table())
-            .field("key", &self.printed_key())
-            .field("kind", &self.kind())
-            .finish()
-    }
-}
-
-/// A published transaction, as hooks see it.
-#[derive(Clone, Debug)]
-pub struct Committed {
-    /// The revision it made.
-    pub revision: Revision,
-    /// The net change of each row, in the order of tables and keys.
-    pub changes: Vec<Change>,
 }

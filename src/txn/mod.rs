@@ -2,7 +2,7 @@
 //!
 //! `read.rs` holds the snapshot and the [`Read`] trait, `write.rs` the write transaction,
 //! `table_mut.rs` its typed statements, `savepoint.rs` and `changes.rs` what they say; `watcher.rs`
-//! reads that are watched, `wait.rs` the wait for a revision.
+//! reads that are watched, `wait.rs` the wait for a revision, `feed.rs` the change feeds.
 //!
 //! # Invariants
 //!
@@ -14,6 +14,7 @@
 //! 5. A savepoint holds root and change log together, so going back to it restores both.
 
 mod changes;
+mod feed;
 mod read;
 mod savepoint;
 mod table_mut;
@@ -21,7 +22,7 @@ mod wait;
 mod watcher;
 mod write;
 
-pub use changes::{Change, ChangeKind, Committed};
+pub use feed::{Changes, Commit, Event, Feed, FeedError, Lagged, Reset};
 pub use read::{Read, Snapshot};
 pub use savepoint::Savepoint;
 pub use table_mut::{IndexMut, TableMut};

@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 use std::fmt;
 use std::sync::Arc as StdArc;
 
-use super::changes::{Change, ChangeLog, Committed};
+use super::changes::ChangeLog;
 use super::read::{Snapshot, position_of, table_of};
 use super::savepoint::Savepoint;
 use super::table_mut::TableMut;
@@ -15,7 +15,7 @@ use crate::schema::Table;
 use crate::sync::{Arc, WriterGuard};
 use crate::table::TableReader;
 use crate::tree::{Doomed, SharedRow, Writer};
-use crate::watch::{Hub, Woken};
+use crate::watch::{Change, Committed, Hub, Woken};
 
 /// The one transaction that may write, from [`Db::write`](crate::Db::write).
 ///

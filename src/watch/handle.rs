@@ -7,8 +7,8 @@ use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::hub::Hub;
 use super::CLOSED;
+use super::hub::Hub;
 use crate::revision::Revision;
 use crate::root::Root;
 use crate::sync::{Reason, Signal, SignalListener};

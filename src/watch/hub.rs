@@ -6,7 +6,8 @@
 //!
 //! # Invariants
 //!
-//! 1. `interest` is the number of watches and waits in `state`, or more while one is entering.
+//! 1. `interest` is the number of watches and waits in `state` and of feeds that are open (and one
+//!    if the log of the feeds is always kept), or more while one is entering.
 //! 2. Signals are raised without the lock and, by a commit, after the right to write was given back.
 //! 3. After `close` nobody enters any more, and nobody waits.
 
@@ -14,18 +15,26 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc as StdArc;
 
+use super::change::{Change, Committed};
+use super::feed_log::{FeedLimits, FeedLog, Position, Taken, What};
 use super::registry::{Registry, Touched};
 use super::{CHANGED, CLOSED, REACHED};
 use crate::revision::Revision;
 use crate::root::{Root, RootCell};
-use crate::sync::{Arc, AtomicUsize, Mutex, MutexGuard, Ordering, Reason, Signal, fence};
-use crate::table::Question;
+use crate::sync::{Arc, AtomicBool, AtomicUsize, Bell, Mutex, MutexGuard, Ordering};
+use crate::sync::{Reason, Signal, fence};
+use crate::table::{Question, changed_entries};
+use crate::tree::RowRef;
 
 /// The current version of a database, and who waits for another.
 pub(crate) struct Hub {
     root: RootCell,
     interest: AtomicUsize,
     state: Mutex<State>,
+    feeds: Mutex<FeedLog>,
+    /// Rings when the log of the feeds has grown.
+    bell: Bell,
+    is_closed: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -54,9 +63,12 @@ impl Drop for Woken {
 }
 
 impl Hub {
-    pub(crate) fn new(root: Root) -> Self {
+    pub(crate) fn new(root: Root, feeds: FeedLimits) -> Self {
+        let interest = AtomicUsize::new(usize::from(feeds.is_kept));
+        let feeds = Mutex::new(FeedLog::new(feeds, root.revision));
         let state = Mutex::new(State::default());
-        Self { root: RootCell::new(root), interest: AtomicUsize::new(0), state }
+        let (bell, is_closed) = (Bell::new(), AtomicBool::new(false));
+        Self { root: RootCell::new(root), interest, state, feeds, bell, is_closed }
     }
 
     /// The current version.
@@ -81,7 +93,21 @@ impl Hub {
         if self.interest.load(Ordering::Relaxed) == 0 {
             return Woken::default();
         }
-        self.tell(old, |registry, old, new| registry.changed(old, new, touched))
+        self.tell_commit(old, touched)
+    }
+
+    #[cold]
+    fn tell_commit(&self, old: &Root, touched: &dyn Touched) -> Woken {
+        let new = self.root.load();
+        // A feed that opens after this has loaded the new version.
+        let is_told = self.feeds().is_on();
+        if is_told {
+            let (revision, changes) = (new.revision, touched.net(&new));
+            let is_empty = changes.is_empty();
+            let commit = || What::Commit(StdArc::new(Committed { revision, changes }));
+            self.feeds().push(new.serial(), revision, (!is_empty).then(commit));
+        }
+        self.tell(is_told, &new, |registry| registry.changed(old, &new, touched))
     }
 
     /// Publishes a version that has come from elsewhere.
@@ -90,18 +116,27 @@ impl Hub {
     pub(crate) fn replace(&self, old: &Root, new: Root) -> Woken {
         self.root.store(new);
         fence(Ordering::SeqCst);
-        self.tell(old, Registry::replaced)
+        let new = self.root.load();
+        // None when nobody wants to know.
+        let limits = Some(self.feeds()).filter(|feeds| feeds.is_on()).map(|feeds| feeds.limits());
+        let is_told = limits.is_some();
+        if let Some(limits) = limits {
+            let difference = difference(old, &new, limits);
+            let (from, to) = (old.revision, new.revision);
+            self.feeds().push(new.serial(), to, Some(What::Reset { from, to, difference }));
+        }
+        self.tell(is_told, &new, |registry| registry.replaced(old, &new))
     }
 
-    #[cold]
+    /// Finds whom a version that was published concerns, and rings for the feeds.
     fn tell(
         &self,
-        old: &Root,
-        find: impl FnOnce(&mut Registry, &Root, &Root) -> Vec<StdArc<Signal>>,
+        is_told: bool,
+        new: &Root,
+        find: impl FnOnce(&mut Registry) -> Vec<StdArc<Signal>>,
     ) -> Woken {
-        let new = self.root.load();
         let mut state = self.state();
-        let changed = find(&mut state.registry, old, &new);
+        let changed = find(&mut state.registry);
         let mut signals: Vec<_> = changed.into_iter().map(|signal| (signal, CHANGED)).collect();
         while let Some(first) = state.waits.first_entry()
             && first.key().0 <= new.revision
@@ -109,7 +144,76 @@ impl Hub {
             signals.push((first.remove(), REACHED));
         }
         self.interest.fetch_sub(signals.len(), Ordering::Relaxed);
+        drop(state);
+        if is_told {
+            self.bell.ring();
+        }
         Woken { signals }
+    }
+
+    fn feeds(&self) -> MutexGuard<'_, FeedLog> {
+        self.feeds.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Opens a feed behind `since`, or behind the version that is given with it.
+    ///
+    /// # Errors
+    ///
+    /// The lowest revision behind which one can follow, and the newest.
+    pub(crate) fn open_feed(
+        &self,
+        since: Option<Revision>,
+    ) -> Result<(Position, Arc<Root>), (Revision, Revision)> {
+        self.interest.fetch_add(1, Ordering::Relaxed);
+        let begins = self.feeds().enter();
+        // As in `enter`: a commit that has not seen this feed is in the version that is loaded now.
+        fence(Ordering::SeqCst);
+        let current = self.root.load();
+        let newest = current.revision;
+        let mut feeds = self.feeds();
+        if begins {
+            feeds.begin(newest);
+        }
+        let position = match since.filter(|since| *since != newest) {
+            None => Ok(feeds.behind(current.serial())),
+            Some(since) => feeds.since(since, newest),
+        };
+        drop(feeds);
+        position.map(|position| (position, current)).map_err(|floor| {
+            self.close_feed();
+            (floor, newest)
+        })
+    }
+
+    pub(crate) fn close_feed(&self) {
+        self.feeds().close();
+        self.interest.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// The next items of a feed.
+    pub(crate) fn take(&self, position: &mut Position) -> Taken {
+        self.feeds().take(position)
+    }
+
+    /// Moves a feed to behind the current version, which is given.
+    pub(crate) fn skip(&self, position: &mut Position) -> Arc<Root> {
+        let current = self.root.load();
+        *position = self.feeds().behind(current.serial());
+        current
+    }
+
+    pub(crate) fn bell(&self) -> &Bell {
+        &self.bell
+    }
+
+    /// Whether the last handle on the database was dropped.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Acquire)
+    }
+
+    /// Feeds that are open, commits that are kept for them, and bytes of these.
+    pub(crate) fn held_for_feeds(&self) -> (usize, usize, usize) {
+        self.feeds().held()
     }
 
     /// Enters a watch that has asked `questions` of `seen`. It gives the number by which it leaves,
@@ -181,6 +285,7 @@ impl Hub {
 
     /// Tells everybody that nothing will change any more.
     pub(crate) fn close(&self) {
+        self.is_closed.store(true, Ordering::Release);
         let mut state = self.state();
         state.is_closed = true;
         let mut signals = state.registry.remove_all();
@@ -190,12 +295,41 @@ impl Hub {
         for signal in signals {
             signal.raise(CLOSED);
         }
+        self.bell.ring_all();
     }
 
     /// Puts a version in place when nobody can wait for one any more.
     pub(crate) fn end_with(&self, root: Root) {
         self.root.store(root);
     }
+}
+
+/// The difference that a restore makes, unless it is larger than the limits of the feeds.
+fn difference(old: &Root, new: &Root, limits: FeedLimits) -> Option<StdArc<Committed>> {
+    let mut changes = Vec::new();
+    let mut bytes = 0;
+    for (old, new) in old.tables().zip(new.tables()) {
+        let mut keys = Vec::new();
+        changed_entries(old, new, None, |key| keys.push(key.to_vec()));
+        keys.sort_unstable();
+        for key in keys {
+            let (before, after) = (old.row(&key), new.row(&key));
+            let is_same = before.zip(after).is_some_and(|(before, after)| {
+                before.meta() == after.meta() && new.schema().is_same(before, after)
+            });
+            if is_same {
+                continue;
+            }
+            let (before, after) = (before.map(RowRef::share), after.map(RowRef::share));
+            let change = Change { table: StdArc::clone(new.schema()), key, before, after };
+            bytes += change.held_bytes();
+            changes.push(change);
+            if bytes > limits.bytes {
+                return None;
+            }
+        }
+    }
+    Some(StdArc::new(Committed { revision: new.revision, changes }))
 }
 
 impl fmt::Debug for Hub {

@@ -14,6 +14,9 @@
 //! 4. A handle that is dropped leaves nothing behind.
 
 mod answer;
+mod change;
+mod feed_log;
+mod filter;
 mod handle;
 mod hub;
 mod points;
@@ -22,6 +25,9 @@ mod spans;
 
 use std::num::NonZeroU8;
 
+pub use change::{Change, ChangeKind, Committed};
+pub(crate) use feed_log::{FeedLimits, Item, Position, Taken, What};
+pub(crate) use filter::Filter;
 pub(crate) use handle::RevisionWait;
 pub use handle::{Changed, Wake, Watch};
 pub(crate) use hub::{Hub, Woken};

@@ -94,7 +94,8 @@ impl<V> Points<V> {
         if self.filter[slot] < u8::MAX {
             self.filter[slot] -= 1;
         }
-        if self.filter.len() > SLOTS_MIN && self.points.len() * SLOTS_PER_KEY * 8 < self.filter.len()
+        if self.filter.len() > SLOTS_MIN
+            && self.points.len() * SLOTS_PER_KEY * 8 < self.filter.len()
         {
             self.count_all();
         }

@@ -11,9 +11,10 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::answer::{Both, differs};
+use super::change::Change;
 use super::points::Points;
 use super::spans::Spans;
-use crate::root::Root;
+use crate::root::{Contents, Root};
 use crate::sync::Signal;
 use crate::table::{Aspect, Extent, Question, Span, TreeId, changed_entries};
 
@@ -23,6 +24,8 @@ pub(crate) trait Touched {
     fn for_each_key(&self, visit: &mut dyn FnMut(usize, &[u8]));
     /// Calls `visit` with each table that was empty and got many rows at once.
     fn for_each_fill(&self, visit: &mut dyn FnMut(usize));
+    /// The net change of each row, when the transaction has made `after`.
+    fn net(&self, after: &Contents) -> Vec<Change>;
 }
 
 /// The watches of a database.
@@ -130,7 +133,8 @@ impl Registry {
             found.every_entry(&mut self.trees, TreeId { table, index: None });
         });
         for table in tables {
-            let indexes = TreeId { table, index: Some(0) }..=TreeId { table, index: Some(usize::MAX) };
+            let indexes =
+                TreeId { table, index: Some(0) }..=TreeId { table, index: Some(usize::MAX) };
             let watched: Vec<_> = self.trees.range(indexes).map(|(id, _)| *id).collect();
             watched.into_iter().for_each(|id| found.every_entry(&mut self.trees, id));
         }
@@ -234,8 +238,7 @@ impl Found<'_> {
     /// Looks for who is concerned by the entry at `key`, which may have changed.
     fn entry(&mut self, watched: &mut TreeWatches, id: TreeId, key: &[u8]) {
         let (old, new) = (self.old.table(id.table), self.new.table(id.table));
-        let mut entry =
-            Entry { both: Both { old, new, index: id.index }, key, is_changed: None };
+        let mut entry = Entry { both: Both { old, new, index: id.index }, key, is_changed: None };
         if watched.keys.get(key).is_some()
             && let Some(askers) = watched.keys.get_mut(key)
         {

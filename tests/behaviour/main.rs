@@ -7,6 +7,7 @@
 mod allocations;
 mod derives;
 mod errors;
+mod feeds;
 mod files;
 mod frames;
 mod hostile_files;

@@ -334,7 +334,11 @@ fn dropped_watches_and_waits_leave_nothing_behind() {
             watch(&db, |read| {
                 let jobs = read.table::<Job>();
                 let by = jobs.index(Job::BY_STATUS);
-                (jobs.get(&id.to_string()).is_some(), by.get(&id).count(), jobs.range("b"..).count())
+                (
+                    jobs.get(&id.to_string()).is_some(),
+                    by.get(&id).count(),
+                    jobs.range("b"..).count(),
+                )
             })
         })
         .collect();

@@ -1,0 +1,236 @@
+//! The commits that feeds read, and the bell that says there is another.
+//!
+//! There is one log for all feeds. A commit appends one item, whoever reads; each feed remembers how
+//! far it has come. So a feed that is slow costs nothing but the items that the log keeps anyway,
+//! within its limits, and one that has fallen out of them is told.
+//!
+//! # Invariants
+//!
+//! 1. Items are in the order in which their versions were published, each version once.
+//! 2. Every change after `floor` is in the items.
+//! 3. The items are within the limits, or there is one alone.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+
+use super::change::Committed;
+use crate::limits::{FEED_BATCH_MAX, FEED_BYTES_DEFAULT, FEED_COMMITS_DEFAULT};
+use crate::revision::Revision;
+
+/// How much of the past is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FeedLimits {
+    pub(crate) commits: usize,
+    pub(crate) bytes: usize,
+    /// Whether the log is kept while no feed is open.
+    pub(crate) is_kept: bool,
+}
+
+impl Default for FeedLimits {
+    fn default() -> Self {
+        Self { commits: FEED_COMMITS_DEFAULT, bytes: FEED_BYTES_DEFAULT, is_kept: false }
+    }
+}
+
+/// One version that was published.
+#[derive(Clone)]
+pub(crate) struct Item {
+    /// The serial number of the version.
+    pub(crate) serial: u64,
+    pub(crate) what: What,
+}
+
+#[derive(Clone)]
+pub(crate) enum What {
+    Commit(Arc<Committed>),
+    /// The database was restored; the difference, unless it is larger than the limits.
+    Reset {
+        from: Revision,
+        to: Revision,
+        difference: Option<Arc<Committed>>,
+    },
+}
+
+impl What {
+    pub(crate) fn revision(&self) -> Revision {
+        match self {
+            Self::Commit(commit) => commit.revision,
+            Self::Reset { to, .. } => *to,
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        let commit = match self {
+            Self::Commit(commit) => Some(commit),
+            Self::Reset { difference, .. } => difference.as_ref(),
+        };
+        size_of::<Item>() + commit.map_or(0, |commit| commit.held_bytes())
+    }
+}
+
+/// The versions that were published since somebody wanted to know.
+pub(super) struct FeedLog {
+    items: VecDeque<Item>,
+    limits: FeedLimits,
+    /// How many items have gone.
+    gone: u64,
+    /// The serial number of the last of them.
+    gone_serial: u64,
+    bytes: usize,
+    floor: Revision,
+    /// The revision of the newest version, with changes or without.
+    last: Revision,
+    /// Feeds that are open.
+    open: usize,
+}
+
+/// How far a feed has come.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Position {
+    /// The number of the next item.
+    next: u64,
+    /// The serial number of the version after which it follows.
+    after: u64,
+}
+
+/// What a feed has found.
+pub(crate) enum Taken {
+    /// The next items, perhaps none; and the newest revision that was published.
+    Items(Vec<Item>, Revision),
+    /// The next items have gone. It goes on after this revision.
+    Lagged(Revision),
+}
+
+impl FeedLog {
+    pub(super) fn new(limits: FeedLimits, revision: Revision) -> Self {
+        Self {
+            items: VecDeque::new(),
+            limits,
+            gone: 0,
+            gone_serial: 0,
+            bytes: 0,
+            floor: revision,
+            last: revision,
+            open: 0,
+        }
+    }
+
+    /// Whether commits are to be logged.
+    pub(super) fn is_on(&self) -> bool {
+        self.open > 0 || self.limits.is_kept
+    }
+
+    /// Enters a feed, which has no position yet; whether the log begins with that.
+    pub(super) fn enter(&mut self) -> bool {
+        let begins = !self.is_on();
+        self.open += 1;
+        begins
+    }
+
+    /// Begins the log behind a version.
+    pub(super) fn begin(&mut self, revision: Revision) {
+        self.floor = revision;
+        self.last = self.last.max(revision);
+    }
+
+    /// The position behind the version with this serial number, which was published.
+    pub(super) fn behind(&self, serial: u64) -> Position {
+        Position { next: self.gone, after: serial }
+    }
+
+    /// The position behind `revision`, when the newest version is `newest`.
+    ///
+    /// # Errors
+    ///
+    /// The lowest revision behind which one can follow.
+    pub(super) fn since(&self, revision: Revision, newest: Revision) -> Result<Position, Revision> {
+        // Before a restore revisions went another way.
+        let reset = self.items.iter().rposition(|item| matches!(item.what, What::Reset { .. }));
+        let (start, floor) = match reset {
+            Some(at) => (at + 1, self.items[at].what.revision()),
+            None => (0, self.floor),
+        };
+        if revision < floor || revision > newest {
+            return Err(floor);
+        }
+        let mut before = start.checked_sub(1).map_or(self.gone_serial, |at| self.items[at].serial);
+        for item in self.items.range(start..) {
+            if item.what.revision() > revision {
+                break;
+            }
+            before = item.serial;
+        }
+        Ok(self.behind(before))
+    }
+
+    /// Ends a feed. With the last one everything goes, unless it is to be kept.
+    pub(super) fn close(&mut self) {
+        self.open -= 1;
+        if !self.is_on() {
+            self.gone += self.items.len() as u64;
+            self.gone_serial = self.items.back().map_or(self.gone_serial, |item| item.serial);
+            self.items = VecDeque::new();
+            self.bytes = 0;
+        }
+    }
+
+    /// Logs a version that was published, and what it has changed, if anything.
+    pub(super) fn push(&mut self, serial: u64, revision: Revision, what: Option<What>) {
+        self.last = revision;
+        let Some(what) = what.filter(|_| self.is_on()) else { return };
+        self.bytes += what.bytes();
+        self.items.push_back(Item { serial, what });
+        while self.items.len() > 1
+            && (self.items.len() > self.limits.commits || self.bytes > self.limits.bytes)
+            && let Some(gone) = self.items.pop_front()
+        {
+            self.gone += 1;
+            self.gone_serial = gone.serial;
+            self.bytes -= gone.what.bytes();
+            self.floor = gone.what.revision();
+        }
+    }
+
+    /// The next items of a feed.
+    pub(super) fn take(&self, position: &mut Position) -> Taken {
+        if position.next < self.gone {
+            position.next = self.gone;
+            if self.gone_serial > position.after {
+                position.after = self.gone_serial;
+                return Taken::Lagged(self.floor);
+            }
+        }
+        let mut items = Vec::new();
+        for item in self.items.range((position.next - self.gone) as usize..) {
+            if items.len() == FEED_BATCH_MAX {
+                break;
+            }
+            position.next += 1;
+            if item.serial > position.after {
+                position.after = item.serial;
+                items.push(item.clone());
+            }
+        }
+        Taken::Items(items, self.last)
+    }
+
+    pub(super) fn limits(&self) -> FeedLimits {
+        self.limits
+    }
+
+    /// Feeds that are open, items, and bytes that they keep.
+    pub(super) fn held(&self) -> (usize, usize, usize) {
+        (self.open, self.items.len(), self.bytes)
+    }
+}
+
+impl fmt::Debug for FeedLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FeedLog")
+            .field("items", &self.items.len())
+            .field("bytes", &self.bytes)
+            .field("open", &self.open)
+            .finish_non_exhaustive()
+    }
+}
