@@ -108,6 +108,7 @@
 //! | define tables and indexes | [`Table`](trait@Table), [`Key`](trait@Key), [`Db::builder`] |
 //! | read | [`Db::read`], [`Snapshot`], [`TableReader`], [`IndexReader`], [`Read`] |
 //! | write | [`Db::write`], [`WriteTxn`], [`TableMut`], [`Savepoint`], [`Change`] |
+//! | compare two versions | [`Snapshot::diff`], [`Snapshot::diff_all`], [`Difference`], [`Change`] |
 //! | save, load, look into a file | [`Snapshot::save`], [`Builder::load`], [`Db::restore`], [`inspect`] |
 //! | run behind a log | [`Fsm`], [`Machine`] |
 //! | prove that you are deterministic | [`testing::check`] |
@@ -182,5 +183,6 @@ pub use snapshot::{Progress, SnapshotError, Summary, TableSummary, inspect};
 pub use table::{IndexReader, Rows, TableReader};
 pub use tree::{Row, SharedRow};
 pub use txn::{
-    Change, ChangeKind, Committed, IndexMut, Read, Savepoint, Snapshot, TableMut, WriteTxn,
+    Change, ChangeKind, Committed, Diff, DiffAll, Difference, IndexMut, Read, Savepoint, Snapshot,
+    TableMut, WriteTxn,
 };

@@ -28,5 +28,5 @@ pub(crate) use entries::Planner;
 pub use index::IndexReader;
 pub use reader::TableReader;
 pub use rows::Rows;
-pub(crate) use state::TableState;
+pub(crate) use state::{TableState, as_bytes};
 pub(crate) use statement::Mode;

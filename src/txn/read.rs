@@ -26,6 +26,10 @@ impl Snapshot {
         Self { root }
     }
 
+    pub(super) fn contents(&self) -> &Contents {
+        self.root.contents()
+    }
+
     /// The table whose rows are values of `T`.
     ///
     /// # Panics
