@@ -49,7 +49,7 @@ pub(crate) struct Found<'k, 'v> {
 impl<'v> TreeRef<'v> {
     /// The keys between two bounds at which this tree and `older` lead to different rows; a row
     /// is the same if it is the same in memory. Time is proportional to the nodes that the trees
-    /// do not share, times their height.
+    /// do not share, each times its height.
     pub(crate) fn diff(
         self,
         older: Self,
