@@ -90,11 +90,13 @@ impl<'v> Differences<'v> {
         Some(found)
     }
 
-    /// Nodes that were gone into, or read for their first key.
+    /// Nodes that were gone into, and how many were read for a first key.
     #[cfg(test)]
-    pub(super) fn visited(&self) -> usize {
-        let front = self.front.newer.visited + self.front.older.visited;
-        front + self.back.newer.visited + self.back.older.visited
+    pub(super) fn visits(&self) -> (Vec<NodePtr>, usize) {
+        let front = [&self.front.newer.visits, &self.front.older.visits];
+        let back = [&self.back.newer.visits, &self.back.older.visits];
+        let all = || front.into_iter().chain(back);
+        (all().flat_map(|one| one.0.iter().copied()).collect(), all().map(|one| one.1).sum())
     }
 }
 
@@ -242,8 +244,9 @@ struct Side<const BACK: bool> {
     /// The first key of what comes next, if it was read; else the one before.
     key: Vec<u8>,
     is_read: bool,
+    /// Nodes that were gone into, and how many were read for a first key.
     #[cfg(test)]
-    visited: usize,
+    visits: (Vec<NodePtr>, usize),
 }
 
 impl<const BACK: bool> Side<BACK> {
@@ -254,7 +257,7 @@ impl<const BACK: bool> Side<BACK> {
             key: Vec::new(),
             is_read: false,
             #[cfg(test)]
-            visited: 0,
+            visits: (Vec::new(), 0),
         };
         let (key, or_equal) = match from {
             Bound::Unbounded => return side,
@@ -300,7 +303,8 @@ impl<const BACK: bool> Side<BACK> {
 
     /// Goes into the node before which it stands. Its first key stays the same.
     fn enter(&mut self, node: NodePtr) {
-        self.visit(node);
+        #[cfg(test)]
+        self.visits.0.push(node);
         self.root = None;
         let index = if BACK { node.len() } else { 0 };
         self.steps.push(Step { node, index });
@@ -327,25 +331,19 @@ impl<const BACK: bool> Side<BACK> {
         let (leaf, index) = match next {
             Next::Entry(leaf, index) => (leaf, index),
             Next::Node(mut node) => {
+                #[cfg(test)]
+                {
+                    self.visits.1 += usize::from(node.level()) + 1;
+                }
                 let edge = |node: NodePtr| if BACK { node.len() - 1 } else { 0 };
-                self.visit(node);
                 while !node.is_leaf() {
                     node = node.child(edge(node));
-                    self.visit(node);
                 }
                 (node, edge(node))
             }
         };
         write_key(leaf, index, &mut self.key);
         self.is_read = true;
-    }
-
-    #[cfg_attr(not(test), allow(clippy::unused_self))]
-    fn visit(&mut self, _: NodePtr) {
-        #[cfg(test)]
-        {
-            self.visited += 1;
-        }
     }
 }
 

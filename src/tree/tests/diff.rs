@@ -1,8 +1,9 @@
 //! Differences of two versions, against the difference of their models; and what they cost.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
+use super::audit::reach;
 use super::world::{Counted, Held, Model, One, World, entry_of};
 use crate::tree::{Branch, Differences, Found, TreeRef};
 
@@ -90,6 +91,7 @@ pub(super) fn check_diff(newer: (&One, &Model), older: (&One, &Model), seed: u64
     for tree in 0..2 {
         let (new, old) = (trees(newer.0)[tree], trees(older.0)[tree]);
         let (new_model, old_model) = (&models.0[tree], &models.1[tree]);
+        check_cost(new, old);
         let all = (expected(new_model, old_model), expected(old_model, new_model));
         for (at, bounds) in bounds(new_model, old_model, seed).into_iter().enumerate() {
             let inside = |all: &[Differing]| -> Vec<_> {
@@ -138,15 +140,50 @@ fn write(world: &mut World, rows: impl Iterator<Item = (u32, Option<u32>)>) -> H
     world.commit(writer, trees, model)
 }
 
-/// Differences and the nodes that were visited to find them, from either end.
-fn cost(newer: &One, older: &One, is_front: bool) -> (usize, usize) {
-    let (newer, older) = (newer.0.rows(), older.0.rows());
-    let mut differences = newer.diff(older, Bound::Unbounded, Bound::Unbounded);
+/// Takes all from one end and counts them.
+fn count(differences: &mut Differences<'_>, is_front: bool) -> usize {
     let mut count = 0;
     while if is_front { differences.next() } else { differences.next_back() }.is_some() {
         count += 1;
     }
-    (count, differences.visited())
+    count
+}
+
+/// Nodes that were gone into or read for a first key.
+fn visited(differences: &Differences<'_>) -> usize {
+    let (entered, read) = differences.visits();
+    entered.len() + read
+}
+
+/// Differences and the nodes that were visited to find them, from either end.
+fn cost(newer: &One, older: &One, is_front: bool) -> (usize, usize) {
+    let (newer, older) = (newer.0.rows(), older.0.rows());
+    let mut differences = newer.diff(older, Bound::Unbounded, Bound::Unbounded);
+    let count = count(&mut differences, is_front);
+    (count, visited(&differences))
+}
+
+/// No node that both trees reach is gone into, no node twice, and for each of the others, and for
+/// each difference, at most two first keys are read.
+fn check_cost(newer: TreeRef<'_>, older: TreeRef<'_>) {
+    let nodes = |tree: TreeRef<'_>| {
+        let (mut nodes, mut rows) = (BTreeSet::new(), BTreeSet::new());
+        tree.root().into_iter().for_each(|root| reach(root, &mut nodes, &mut rows));
+        nodes
+    };
+    let unshared: BTreeSet<_> = nodes(newer).symmetric_difference(&nodes(older)).copied().collect();
+    let height = [newer, older].map(|tree| tree.root().map_or(0, |root| root.level() + 1));
+    let height = usize::from(height[0].max(height[1]));
+    for is_front in [true, false] {
+        let mut differences = newer.diff(older, Bound::Unbounded, Bound::Unbounded);
+        let count = count(&mut differences, is_front);
+        let (entered, read) = differences.visits();
+        let distinct: BTreeSet<_> = entered.iter().map(|node| node.address()).collect();
+        assert_eq!(distinct.len(), entered.len(), "no node is gone into twice");
+        assert!(distinct.is_subset(&unshared), "no shared node is gone into");
+        let most = 2 * height * (entered.len() + count);
+        assert!(read <= most, "{read} nodes read, at most {most}");
+    }
 }
 
 const ROWS: u32 = if cfg!(fsmdb_small_nodes) { 20_000 } else { 100_000 };
@@ -199,12 +236,10 @@ fn a_range_looks_at_the_changes_inside_it_alone() {
     let (newer, older) = (world.newest.trees.0.rows(), before.trees.0.rows());
     for is_front in [true, false] {
         let mut differences = newer.diff(older, bounds.0, bounds.1);
-        let mut count = 0;
-        while if is_front { differences.next() } else { differences.next_back() }.is_some() {
-            count += 1;
-        }
+        let count = count(&mut differences, is_front);
         assert_eq!(count, newer.count(bounds.0, bounds.1));
-        assert!(differences.visited() <= count + 4 * HEIGHT, "{}", differences.visited());
+        let visited = visited(&differences);
+        assert!(visited <= count + 4 * HEIGHT, "{visited}");
     }
 }
 
