@@ -260,6 +260,36 @@ fn a_branch_differs_from_its_origin_by_its_own_changes() {
 }
 
 #[test]
+fn a_leaf_that_has_become_the_root_is_shared_still() {
+    let mut world = World::new();
+    let (mut held, mut leaves) = (Vec::new(), Vec::new());
+    let mut kept = 0;
+    for is_put in [true, false] {
+        let (mut trees, mut model) = (world.newest.trees.clone(), world.newest.model.clone());
+        let mut writer = world.store.write();
+        let mut numbers: Vec<u32> = (kept..500).collect();
+        if !is_put {
+            numbers.reverse();
+        }
+        for n in numbers {
+            let number = is_put.then_some(n);
+            world.set(&mut writer, &mut trees, &mut model, &n.to_be_bytes(), number);
+        }
+        let mut leaf = trees.0.rows().root().unwrap();
+        while !leaf.is_leaf() {
+            leaf = leaf.child(0);
+        }
+        kept = leaf.len() as u32;
+        leaves.push(leaf);
+        held.push(world.commit(writer, trees, model));
+    }
+    let (newer, older) = (&world.newest, &held[1]);
+    assert_eq!(leaves[0], leaves[1], "it was not touched");
+    assert_eq!(newer.trees.0.rows().root(), Some(leaves[1]));
+    check_diff((&newer.trees, &newer.model), (&older.trees, &older.model), 3);
+}
+
+#[test]
 fn trees_of_unlike_heights_and_of_none_are_compared() {
     let mut world = World::new();
     let mut held = vec![write(&mut world, std::iter::empty())];
