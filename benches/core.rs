@@ -1,4 +1,5 @@
-//! The operations a user feels, on one table of 100,000 rows with three indexes.
+//! The operations a user feels, on one table of 100,000 rows with three indexes; the difference of
+//! two versions, on one of a million.
 //!
 //! `cargo bench --bench core`; `-- --test` runs each once.
 
@@ -122,5 +123,46 @@ fn files(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, reads, writes, files);
+#[derive(Clone, Debug, Serialize, Deserialize, Table)]
+#[table(name = "leases")]
+struct Lease {
+    #[key]
+    id: u64,
+    until: u64,
+}
+
+/// Two versions of a table of a million rows that differ in ten, found and read in full.
+fn differences(c: &mut Criterion) {
+    const LEASES: u64 = 1_000_000;
+    let db = Db::builder().table::<Lease>().build().expect("the schema is sound");
+    let mut txn = db.write();
+    for n in 0..LEASES {
+        txn.insert(Lease { id: scatter(n), until: n }).expect("rows are distinct");
+    }
+    txn.commit();
+    let older = db.read();
+    for n in 0..10 {
+        let mut txn = db.write();
+        let mut table = txn.table_mut::<Lease>();
+        table.update(&scatter(n * 99_991), |row| row.until += 1).expect("it exists");
+        txn.commit();
+    }
+    let newer = db.read();
+    let mut group = c.benchmark_group("1,000,000 rows");
+    group.bench_function("scan that reads every row", |b| {
+        b.iter(|| black_box(newer.table::<Lease>().iter().map(|row| row.until).sum::<u64>()));
+    });
+    group.bench_function("difference of ten rows", |b| {
+        b.iter(|| {
+            let found = newer.diff::<Lease>(&older).filter_map(|found| found.after());
+            black_box(found.map(|row| row.until).sum::<u64>())
+        });
+    });
+    group.bench_function("difference of none", |b| {
+        b.iter(|| black_box(older.diff::<Lease>(&older).count()));
+    });
+    group.finish();
+}
+
+criterion_group!(benches, reads, writes, files, differences);
 criterion_main!(benches);

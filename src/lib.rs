@@ -108,6 +108,7 @@
 //! | define tables and indexes | [`Table`](trait@Table), [`Key`](trait@Key), [`Db::builder`] |
 //! | read | [`Db::read`], [`Snapshot`], [`TableReader`], [`IndexReader`], [`Read`] |
 //! | write | [`Db::write`], [`WriteTxn`], [`TableMut`], [`Savepoint`], [`Change`] |
+//! | compare two versions | [`Snapshot::diff`], [`Snapshot::diff_all`], [`Difference`], [`Change`] |
 //! | save, load, look into a file | [`Snapshot::save`], [`Builder::load`], [`Db::restore`], [`inspect`] |
 //! | run behind a log | [`Fsm`], [`Machine`] |
 //! | prove that you are deterministic | [`testing::check`] |
@@ -183,7 +184,7 @@ pub use snapshot::{Progress, SnapshotError, Summary, TableSummary, inspect};
 pub use table::{IndexReader, Rows, TableReader};
 pub use tree::{Row, SharedRow};
 pub use txn::{
-    Changes, Commit, Event, Feed, FeedError, IndexMut, Lagged, Read, Reset, Savepoint, Snapshot,
-    TableMut, WaitError, WaitFor, Watcher, WriteTxn,
+    Changes, Commit, Diff, DiffAll, Difference, Event, Feed, FeedError, IndexMut, Lagged, Read,
+    Reset, Savepoint, Snapshot, TableMut, WaitError, WaitFor, Watcher, WriteTxn,
 };
 pub use watch::{Change, ChangeKind, Changed, Committed, Wake, Watch};

@@ -34,5 +34,5 @@ pub(crate) use question::{Aspect, Edge, Extent, Question, Span, TreeId};
 pub use reader::TableReader;
 pub(crate) use reading::{ReadLog, Reading};
 pub use rows::Rows;
-pub(crate) use state::{TableState, as_bytes, changed_entries};
+pub(crate) use state::{TableState, as_bytes};
 pub(crate) use statement::Mode;

@@ -74,29 +74,3 @@ impl TableState {
 pub(crate) fn as_bytes(bound: &std::ops::Bound<KeyBuf>) -> std::ops::Bound<&[u8]> {
     bound.as_ref().map(KeyBuf::as_slice)
 }
-
-/// Calls `visit` with the key of each entry of a tree that is not the same in two versions of a
-/// table.
-pub(crate) fn changed_entries(
-    old: &TableState,
-    new: &TableState,
-    index: Option<usize>,
-    mut visit: impl FnMut(&[u8]),
-) {
-    let (old, new) = (old.tree(index), new.tree(index));
-    if old.is_same(new) {
-        return;
-    }
-    let mut rows = old.keyed();
-    while let Some((key, row)) = rows.next() {
-        if !new.get(key).is_some_and(|other| row.is(other)) {
-            visit(key);
-        }
-    }
-    let mut rows = new.keyed();
-    while let Some((key, _)) = rows.next() {
-        if old.get(key).is_none() {
-            visit(key);
-        }
-    }
-}

@@ -373,7 +373,7 @@ pub(crate) struct Floor<'v> {
 }
 
 /// Whether no key can lie between the bounds.
-fn is_crossed(low: Bound<&[u8]>, high: Bound<&[u8]>) -> bool {
+pub(super) fn is_crossed(low: Bound<&[u8]>, high: Bound<&[u8]>) -> bool {
     match (low, high) {
         (Bound::Unbounded, _) | (_, Bound::Unbounded) => false,
         (Bound::Included(low), Bound::Included(high)) => low > high,

@@ -12,6 +12,7 @@
 //! | `node.rs`, `search.rs` | the layout of a node and the search in it |
 //! | `row.rs` | the row, its header, its handles |
 //! | `path.rs`, `cursor.rs` | ways through a tree: descent, ranges, ranks |
+//! | `diff.rs` | the differences of two trees |
 //! | `ahead.rs` | has the rows of a range on their way from memory |
 //! | `edit.rs`, `scratch.rs`, `bulk.rs` | changes of a tree: insert, remove, split, merge, bulk build |
 //! | `table.rs` | the trees of one table, changed together |
@@ -28,7 +29,7 @@
 //!    is used only within its transaction.
 //! 2. Entries come in the order of their key bytes, each key once.
 //! 3. A range whose bounds are crossed is empty; no read panics on any bounds.
-//! 4. Reads allocate nothing and write nothing.
+//! 4. Reads allocate nothing but buffers for keys, where they give keys, and write nothing.
 //!
 //! The design follows the measurements of its alternatives (see "Why a B+tree without reference
 //! counts" in ARCHITECTURE.md). Copy-on-write B+trees by birth stamps: Rodeh, "B-trees, shadowing,
@@ -40,6 +41,7 @@ mod arena;
 mod branch;
 mod bulk;
 mod cursor;
+mod diff;
 mod edit;
 mod node;
 mod path;
@@ -57,6 +59,7 @@ use std::marker::PhantomData;
 
 #[cfg(test)]
 pub(crate) use branch::Branch;
+pub(crate) use diff::{Differences, Found};
 use node::NodePtr;
 pub(crate) use reclaim::Doomed;
 pub(crate) use row::{AnyRow, KeptRow, NewRow, RowKind, RowMeta, RowRef};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::root::Contents;
-use crate::tree::{KeptRow, RowRef};
+use crate::tree::KeptRow;
 use crate::watch::{Change, Touched};
 
 /// The rows that statements replaced, in order.
@@ -133,12 +133,7 @@ impl ChangeLog {
                     (Some(before), Some(after)) => before.is(after),
                     _ => false,
                 };
-                (!same).then(|| Change {
-                    table: Arc::clone(table.schema()),
-                    key: key.to_vec(),
-                    before: before.map(RowRef::share),
-                    after: after.map(RowRef::share),
-                })
+                (!same).then(|| Change::new(table.schema(), key, before, after))
             })
             .collect()
     }

@@ -1,8 +1,9 @@
 //! Transactions: how a version is read and how the next one is made.
 //!
 //! `read.rs` holds the snapshot and the [`Read`] trait, `write.rs` the write transaction,
-//! `table_mut.rs` its typed statements, `savepoint.rs` and `changes.rs` what they say; `watcher.rs`
-//! reads that are watched, `wait.rs` the wait for a revision, `feed.rs` the change feeds.
+//! `table_mut.rs` its typed statements, `savepoint.rs` and `changes.rs` what they say; `diff.rs` what
+//! differs between two snapshots; `watcher.rs` reads that are watched, `wait.rs` the wait for a
+//! revision, `feed.rs` the change feeds.
 //!
 //! # Invariants
 //!
@@ -14,6 +15,7 @@
 //! 5. A savepoint holds root and change log together, so going back to it restores both.
 
 mod changes;
+mod diff;
 mod feed;
 mod read;
 mod savepoint;
@@ -22,6 +24,7 @@ mod wait;
 mod watcher;
 mod write;
 
+pub use diff::{Diff, DiffAll, Difference};
 pub use feed::{Changes, Commit, Event, Feed, FeedError, Lagged, Reset};
 pub use read::{Read, Snapshot};
 pub use savepoint::Savepoint;

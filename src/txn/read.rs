@@ -30,6 +30,10 @@ impl Snapshot {
         &self.root
     }
 
+    pub(super) fn contents(&self) -> &Contents {
+        self.root.contents()
+    }
+
     /// The table whose rows are values of `T`.
     ///
     /// # Panics

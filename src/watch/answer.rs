@@ -72,16 +72,13 @@ impl<'v> Both<'v> {
         }
         match aspect {
             Aspect::Rows => {
-                let (mut old, mut new) = (old.range(low, high), new.range(low, high));
-                loop {
-                    let (one, other) = (old.next(), new.next());
-                    if !self.is_same(one, other) {
+                let mut differences = new.diff(old, low, high);
+                while let Some(found) = differences.next() {
+                    if !self.is_same(found.before, found.after) {
                         return true;
                     }
-                    if one.is_none() {
-                        return false;
-                    }
                 }
+                false
             }
             Aspect::Count => old.count(low, high) != new.count(low, high),
             Aspect::Any => (old.count(low, high) == 0) != (new.count(low, high) == 0),

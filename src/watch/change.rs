@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::revision::Revision;
 use crate::schema::{Table, TableSchema};
-use crate::tree::{AnyRow, Row};
+use crate::tree::{AnyRow, Row, RowRef};
 
 /// What happened to a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -19,16 +19,38 @@ pub enum ChangeKind {
     Deleted,
 }
 
-/// The net change of one row in one transaction: what stood there before it and what after it.
+impl ChangeKind {
+    /// What happened to a row that stood there before, or after, or both.
+    pub(crate) fn of(is_before: bool, is_after: bool) -> Self {
+        match (is_before, is_after) {
+            (false, _) => Self::Created,
+            (true, true) => Self::Updated,
+            (true, false) => Self::Deleted,
+        }
+    }
+}
+
+/// The net change of one row, in one transaction or between two snapshots: what stood there before
+/// and what after.
 #[derive(Clone)]
 pub struct Change {
-    pub(crate) table: Arc<TableSchema>,
-    pub(crate) key: Vec<u8>,
-    pub(crate) before: Option<AnyRow>,
-    pub(crate) after: Option<AnyRow>,
+    pub(super) table: Arc<TableSchema>,
+    pub(super) key: Vec<u8>,
+    pub(super) before: Option<AnyRow>,
+    pub(super) after: Option<AnyRow>,
 }
 
 impl Change {
+    pub(crate) fn new(
+        table: &Arc<TableSchema>,
+        key: &[u8],
+        before: Option<RowRef<'_>>,
+        after: Option<RowRef<'_>>,
+    ) -> Self {
+        let (before, after) = (before.map(RowRef::share), after.map(RowRef::share));
+        Self { table: Arc::clone(table), key: key.to_vec(), before, after }
+    }
+
     /// The name of the table.
     #[must_use]
     pub fn table(&self) -> &str {
@@ -50,11 +72,7 @@ impl Change {
     /// Whether the row was created, updated or deleted.
     #[must_use]
     pub fn kind(&self) -> ChangeKind {
-        match (&self.before, &self.after) {
-            (None, _) => ChangeKind::Created,
-            (Some(_), Some(_)) => ChangeKind::Updated,
-            (Some(_), None) => ChangeKind::Deleted,
-        }
+        ChangeKind::of(self.before.is_some(), self.after.is_some())
     }
 
     /// Whether the change is in the table whose rows are values of `T`.
@@ -63,13 +81,13 @@ impl Change {
         self.table.rows.row_type() == std::any::TypeId::of::<T>()
     }
 
-    /// The row before the transaction; `None` if there was none or the table is not `T`.
+    /// The row before; `None` if there was none or the table is not `T`.
     #[must_use]
     pub fn before<T: Table>(&self) -> Option<&Row<T>> {
         self.before.as_ref().filter(|_| self.is_in::<T>()).map(|row| row.borrow().typed())
     }
 
-    /// The row after the transaction; `None` if there is none or the table is not `T`.
+    /// The row after; `None` if there is none or the table is not `T`.
     #[must_use]
     pub fn after<T: Table>(&self) -> Option<&Row<T>> {
         self.after.as_ref().filter(|_| self.is_in::<T>()).map(|row| row.borrow().typed())

@@ -13,6 +13,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Bound;
 use std::sync::Arc as StdArc;
 
 use super::change::{Change, Committed};
@@ -23,8 +24,8 @@ use crate::revision::Revision;
 use crate::root::{Root, RootCell};
 use crate::sync::{Arc, AtomicBool, AtomicUsize, Bell, Mutex, MutexGuard, Ordering};
 use crate::sync::{Reason, Signal, fence};
-use crate::table::{Question, changed_entries};
-use crate::tree::RowRef;
+use crate::table::Question;
+use crate::tree::Found;
 
 /// The current version of a database, and who waits for another.
 pub(crate) struct Hub {
@@ -309,19 +310,15 @@ fn difference(old: &Root, new: &Root, limits: FeedLimits) -> Option<StdArc<Commi
     let mut changes = Vec::new();
     let mut bytes = 0;
     for (old, new) in old.tables().zip(new.tables()) {
-        let mut keys = Vec::new();
-        changed_entries(old, new, None, |key| keys.push(key.to_vec()));
-        keys.sort_unstable();
-        for key in keys {
-            let (before, after) = (old.row(&key), new.row(&key));
+        let mut differences = new.rows().diff(old.rows(), Bound::Unbounded, Bound::Unbounded);
+        while let Some(Found { key, before, after }) = differences.next() {
             let is_same = before.zip(after).is_some_and(|(before, after)| {
                 before.meta() == after.meta() && new.schema().is_same(before, after)
             });
             if is_same {
                 continue;
             }
-            let (before, after) = (before.map(RowRef::share), after.map(RowRef::share));
-            let change = Change { table: StdArc::clone(new.schema()), key, before, after };
+            let change = Change::new(new.schema(), key, before, after);
             bytes += change.held_bytes();
             changes.push(change);
             if bytes > limits.bytes {

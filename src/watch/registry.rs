@@ -6,6 +6,7 @@
 //! 2. A watch leaves when it is told, or when it is dropped; so it is told once.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -16,7 +17,7 @@ use super::points::Points;
 use super::spans::Spans;
 use crate::root::{Contents, Root};
 use crate::sync::Signal;
-use crate::table::{Aspect, Extent, Question, Span, TreeId, changed_entries};
+use crate::table::{Aspect, Extent, Question, Span, TreeId};
 
 /// What a transaction has touched, in the order of its statements; a key may come twice.
 pub(crate) trait Touched {
@@ -232,7 +233,11 @@ impl Found<'_> {
     fn every_entry(&mut self, trees: &mut BTreeMap<TreeId, TreeWatches>, id: TreeId) {
         let Some(watched) = trees.get_mut(&id) else { return };
         let (old, new) = (self.old.table(id.table), self.new.table(id.table));
-        changed_entries(old, new, id.index, |key| self.entry(watched, id, key));
+        let all = Bound::Unbounded;
+        let mut changed = new.tree(id.index).diff(old.tree(id.index), all, all);
+        while let Some(found) = changed.next() {
+            self.entry(watched, id, found.key);
+        }
     }
 
     /// Looks for who is concerned by the entry at `key`, which may have changed.

@@ -6,6 +6,7 @@
 
 mod allocations;
 mod derives;
+mod diff;
 mod errors;
 mod feeds;
 mod files;

@@ -5,7 +5,7 @@ use std::ops::Bound;
 
 use fsmdb::{
     Cardinality, Change, ChangeKind, Descending, Folded, Index, Key, Many, Read, Row, Rows,
-    StartsWith, Table, Unique, decode,
+    Snapshot, StartsWith, Table, Unique, decode,
 };
 
 use crate::reference::{State, Stored, within};
@@ -265,4 +265,23 @@ pub(crate) fn compare_changes(changes: &[Change], base: &State, now: &State) {
         assert_eq!((&decoded.0, &decoded.1), key);
         compare_change(change, before, after);
     }
+}
+
+/// Compares the difference of two snapshots with that of their states. Rows are other rows after a
+/// restore, or when they were written twice in one transaction, also if nothing of them differs.
+pub(crate) fn compare_diff(newer: (&Snapshot, &State), older: (&Snapshot, &State)) {
+    let is_other = |change: &Change| {
+        let rows = (change.before::<Item>(), change.after::<Item>());
+        let pairs = (change.before::<Pair>(), change.after::<Pair>());
+        rows.0 != rows.1 || pairs.0 != pairs.1
+    };
+    let mut forward: Vec<_> = newer.0.diff_all(older.0).collect();
+    let keys = |changes: &[Change]| -> Vec<_> {
+        changes.iter().map(|change| (change.is_in::<Item>(), change.key().to_vec())).collect()
+    };
+    let mut backward: Vec<_> = newer.0.diff_all(older.0).rev().collect();
+    backward.reverse();
+    assert_eq!(keys(&forward), keys(&backward));
+    forward.retain(is_other);
+    compare_changes(&forward, older.1, newer.1);
 }

@@ -16,7 +16,7 @@ use fsmdb::{Db, Error, Snapshot, WriteTxn};
 use proptest::test_runner::{Config, RngSeed};
 use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state_machine};
 
-use compare::{compare_changes, compare_state};
+use compare::{compare_changes, compare_diff, compare_state};
 use reference::{Outcome, World};
 use rows::{Item, Pair};
 use steps::{Statement, Step, Step::*};
@@ -84,6 +84,8 @@ impl StateMachineTest for System {
         for (snap, state) in system.held.iter().zip(&model.held) {
             compare_state(snap, state, &step.1);
             snap.check().expect("every index equals its recomputation");
+            compare_diff((&committed, &model.committed), (snap, state));
+            compare_diff((snap, state), (&committed, &model.committed));
         }
         system
     }

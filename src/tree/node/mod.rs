@@ -51,7 +51,7 @@ unsafe impl Send for NodePtr {}
 unsafe impl Sync for NodePtr {}
 
 /// What an entry leads to: a row in a leaf, a child in an inner node.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(transparent)]
 pub(in crate::tree) struct Value(NonNull<()>);
 
@@ -244,8 +244,9 @@ impl NodePtr {
         unsafe { std::slice::from_raw_parts(self.at(self.shape().prefix()), len) }
     }
 
+    /// What the entries lead to.
     #[inline(always)]
-    fn values<'a>(self) -> &'a [Value] {
+    pub(in crate::tree) fn values<'a>(self) -> &'a [Value] {
         // SAFETY: `len <= cap` values stand behind the fixed part, initialised.
         unsafe { std::slice::from_raw_parts(self.at(FIXED_BYTES).cast(), self.len()) }
     }

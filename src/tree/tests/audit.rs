@@ -76,7 +76,8 @@ pub(super) fn check_version(trees: &One, model: &Model) {
     );
 }
 
-fn reach(node: NodePtr, nodes: &mut BTreeSet<*const u8>, rows: &mut BTreeSet<RowPtr>) {
+/// Collects the addresses of the nodes below `node`, itself included, and the rows.
+pub(super) fn reach(node: NodePtr, nodes: &mut BTreeSet<*const u8>, rows: &mut BTreeSet<RowPtr>) {
     if !nodes.insert(node.address()) {
         return;
     }

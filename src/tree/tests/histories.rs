@@ -4,6 +4,7 @@
 use proptest::prelude::*;
 
 use super::audit::check_version;
+use super::diff::{check_diff, check_diffs};
 use super::world::{Held, Model, One, World};
 use crate::sync::unmodelled::Ordering;
 use crate::tree::{Branch, Doomed};
@@ -193,6 +194,10 @@ impl Run {
             }
         }
         check_version(&trees, &model);
+        for origin in self.held.last().into_iter().chain([&self.world.newest]) {
+            let seed = u64::from(self.next);
+            check_diff((&trees, &model), (&origin.trees, &origin.model), seed);
+        }
         drop(branch);
     }
 }
@@ -221,6 +226,7 @@ fn run(shape: Shape, acts: Vec<Act>) {
         }
         check_version(&run.world.newest.trees, &run.world.newest.model);
         run.held.iter().for_each(|held| check_version(&held.trees, &held.model));
+        check_diffs(&run.world.newest, &run.held, u64::from(run.next));
         run.world.audit(run.held.iter());
     }
     let alive = std::sync::Arc::clone(&run.world.alive);

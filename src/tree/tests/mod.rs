@@ -2,6 +2,7 @@
 //! the proof that memory holds what versions need and nothing else.
 
 mod audit;
+mod diff;
 mod edges;
 mod figures;
 mod histories;
