@@ -108,6 +108,7 @@
 //! | define tables and indexes | [`Table`](trait@Table), [`Key`](trait@Key), [`Db::builder`] |
 //! | read | [`Db::read`], [`Snapshot`], [`TableReader`], [`IndexReader`], [`Read`] |
 //! | write | [`Db::write`], [`WriteTxn`], [`TableMut`], [`Savepoint`], [`Change`] |
+//! | send a transaction as a value: if, then, else | [`Program`], [`WriteTxn::run`] |
 //! | save, load, look into a file | [`Snapshot::save`], [`Builder::load`], [`Db::restore`], [`inspect`] |
 //! | run behind a log | [`Fsm`], [`Machine`] |
 //! | prove that you are deterministic | [`testing::check`] |
@@ -182,5 +183,7 @@ pub use snapshot::{Progress, SnapshotError, Summary, TableSummary, inspect};
 pub use table::{IndexReader, Rows, TableReader};
 pub use tree::{Row, SharedRow};
 pub use txn::{
-    Change, ChangeKind, Committed, IndexMut, Read, Savepoint, Snapshot, TableMut, WriteTxn,
+    Change, ChangeKind, Cmp, Committed, Compare, FoundRows, IndexMut, Op, OpResult, Program,
+    ProgramError, ProgramPath, ProgramReply, ProgramStep, Read, Savepoint, Select, Snapshot,
+    TableMut, WriteTxn,
 };

@@ -1,7 +1,8 @@
 //! Transactions: how a version is read and how the next one is made.
 //!
 //! `read.rs` holds the snapshot and the [`Read`] trait, `write.rs` the write transaction,
-//! `table_mut.rs` its typed statements, `savepoint.rs` and `changes.rs` what they say.
+//! `table_mut.rs` its typed statements, `savepoint.rs` and `changes.rs` what they say, `program/`
+//! transactions that are values.
 //!
 //! # Invariants
 //!
@@ -13,12 +14,17 @@
 //! 5. A savepoint holds root and change log together, so going back to it restores both.
 
 mod changes;
+mod program;
 mod read;
 mod savepoint;
 mod table_mut;
 mod write;
 
 pub use changes::{Change, ChangeKind, Committed};
+pub use program::{
+    Cmp, Compare, FoundRows, Op, OpResult, Program, ProgramError, ProgramPath, ProgramReply,
+    ProgramStep, Select,
+};
 pub use read::{Read, Snapshot};
 pub use savepoint::Savepoint;
 pub use table_mut::{IndexMut, TableMut};
