@@ -17,7 +17,7 @@ const ALL: [Cmp; 6] =
 fn five_jobs() -> Db {
     let tagged = |id: u64| Job {
         tags: (0..id).map(|tag| format!("tag-{tag}")).collect(),
-        deployment: (id % 2 == 0).then_some(7),
+        deployment: id.is_multiple_of(2).then_some(7),
         ..job(id)
     };
     let db = with_jobs((1..=5).map(tagged));

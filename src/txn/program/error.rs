@@ -63,7 +63,7 @@ pub enum ProgramError {
         /// The operation.
         at: ProgramPath,
         /// Why.
-        source: StatementError,
+        source: Box<StatementError>,
     },
 
     /// The schema has no table of this name.

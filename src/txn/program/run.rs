@@ -158,7 +158,9 @@ impl Run<'_, '_> {
         let position = self.position(table)?;
         statement::put(self.txn, position, value, mode).map_err(|error| match error {
             PutError::Decode(error) => self.undecoded(table, error),
-            PutError::Refused(source) => ProgramError::Statement { at: self.at.clone(), source },
+            PutError::Refused(source) => {
+                ProgramError::Statement { at: self.at.clone(), source: Box::new(source) }
+            }
         })
     }
 
