@@ -4,7 +4,7 @@
 
 use anyhow::{Context, Result, ensure};
 use fsmdb::{
-    Applied, Cmp, Compare, Db, Fsm, Machine, Op, Program, ProgramError, ProgramReply, Select,
+    Applied, Cmp, Compare, Db, Fsm, Machine, Op, Program, ProgramError, ProgramReply, Row, Select,
     Table, WriteTxn,
 };
 use serde::{Deserialize, Serialize};
@@ -39,11 +39,10 @@ fn open(account: &Account) -> Result<Program> {
 }
 
 /// Moves money if neither account was written since they were read, and gives both if one was.
-fn transfer(from: &fsmdb::Row<Account>, to: &fsmdb::Row<Account>, amount: i64) -> Result<Program> {
-    let unchanged = |row: &fsmdb::Row<Account>| {
-        Compare::modified::<Account>(&row.id, Cmp::Equal, row.modified())
-    };
-    let changed = |row: &fsmdb::Row<Account>, by: i64| {
+fn transfer(from: &Row<Account>, to: &Row<Account>, amount: i64) -> Result<Program> {
+    let unchanged =
+        |row: &Row<Account>| Compare::modified::<Account>(&row.id, Cmp::Equal, row.modified());
+    let changed = |row: &Row<Account>, by: i64| {
         Op::upsert(&Account { balance: row.balance + by, ..row.value().clone() })
     };
     Ok(Program::when([unchanged(from), unchanged(to)])

@@ -186,13 +186,17 @@ fn names_that_the_schema_does_not_have_are_refused_in_both_branches() {
     }
 }
 
+fn selection(index: &Value, from: &[u8], to: Option<&[u8]>) -> Value {
+    json!({ "table": "jobs", "index": index, "from": from, "to": to })
+}
+
 #[test]
 fn keys_and_bounds_that_mean_nothing_find_nothing() {
     let db = jobs();
     let long = vec![0_u8; 5 * KEY_BYTES_MAX];
     for key in [&[][..], &[7], &[0; 7], &[0, 0, 0, 0, 0, 0, 0, 1, 0], &[255; 40], &long] {
         for index in [Value::Null, json!("name"), json!("tags"), json!("ns_status")] {
-            let rows = |from: &[u8], to: Option<&[u8]>| json!({ "table": "jobs", "index": index, "from": from, "to": to });
+            let rows = |from: &[u8], to: Option<&[u8]>| selection(&index, from, to);
             // Crossed bounds, equal bounds, and one key's neighbourhood.
             for rows in [rows(&[255; 9], Some(key)), rows(key, Some(key)), rows(key, Some(&[]))] {
                 let compare = json!({ "count": { "rows": rows, "is": "equal", "count": 0 } });
@@ -266,7 +270,8 @@ fn what_is_not_known_is_refused_and_not_skipped() {
         json!({ "compare": [], "then": [] }),
         json!({ "compare": [], "then": [], "else": [], "more": 1 }),
         json!({ "compare": [{ "likes": {} }], "then": [], "else": [] }),
-        json!({ "compare": [], "then": [{ "get": { "table": "a", "key": [], "if": 1 } }], "else": [] }),
+        json!({ "compare": [], "then": [{ "get": { "table": "a", "key": [], "if": 1 } }],
+            "else": [] }),
         json!({ "compare": [], "then": [{ "get": { "table": "a", "key": [256] } }], "else": [] }),
         json!({ "compare": [], "then": [{ "get": { "table": "a", "key": "text" } }], "else": [] }),
         json!({ "compare": [], "then": [{ "count": { "rows": { "table": "a" } } }], "else": [] }),

@@ -157,7 +157,8 @@ impl ProgramError {
         }
     }
 
-    /// Whether another row stands in the way; see [`Error::is_conflict`](StatementError::is_conflict).
+    /// Whether another row stands in the way; see
+    /// [`Error::is_conflict`](StatementError::is_conflict).
     #[must_use]
     pub fn is_conflict(&self) -> bool {
         matches!(self, Self::Statement { source, .. } if source.is_conflict())

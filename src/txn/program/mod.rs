@@ -40,7 +40,9 @@ use op::Action;
 /// otherwise those of `otherwise`; as etcd's `Txn`, over typed tables and indexes.
 ///
 /// It can be encoded, sent and be the command of a state machine, and is run by
-/// [`WriteTxn::run`](crate::WriteTxn::run): all of it or nothing.
+/// [`WriteTxn::run`](crate::WriteTxn::run): all of it or nothing. Bytes from elsewhere are for
+/// [`decode`](Program::decode) or [`Machine::apply`](crate::Machine::apply), which measure their
+/// nesting before anything recurses; another format has its own limit or none.
 ///
 /// ```
 /// use fsmdb::{Cmp, Compare, Db, Op, Program, Table};
