@@ -138,8 +138,8 @@ impl Db {
     /// Waits until the database has reached `revision`, and gives the version that is current then:
     /// by [`WaitFor::wait`] in a thread, by `.await` in a task.
     ///
-    /// Who waits is woken by the commit that reaches it; nothing polls. Waiting costs O(log n) in the
-    /// number of those who wait, and a commit pays for those whom it wakes.
+    /// Who waits is woken by the commit that reaches it; nothing polls. Waiting costs O(log n) in
+    /// the number of those who wait, and a commit pays for those whom it wakes.
     ///
     /// ```
     /// # use fsmdb::{Db, Revision, Table, WaitError};
@@ -315,9 +315,9 @@ impl Builder {
         self
     }
 
-    /// Keeps the last changes for feeds, at most so many commits and so many bytes of keys and rows
-    /// (without what rows own elsewhere), also while no feed is open: so that one that was away can
-    /// go on by [`Changes::since`].
+    /// Keeps the last changes for feeds, at most so many commits and so many bytes of keys and
+    /// rows (without what rows own elsewhere), also while no feed is open: so that one that was
+    /// away can go on by [`Changes::since`].
     ///
     /// Without this, [`limits::FEED_COMMITS_DEFAULT`](crate::limits::FEED_COMMITS_DEFAULT) and
     /// [`limits::FEED_BYTES_DEFAULT`](crate::limits::FEED_BYTES_DEFAULT) hold, and with the last feed

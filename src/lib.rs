@@ -109,6 +109,9 @@
 //! | read | [`Db::read`], [`Snapshot`], [`TableReader`], [`IndexReader`], [`Read`] |
 //! | write | [`Db::write`], [`WriteTxn`], [`TableMut`], [`Savepoint`], [`Change`] |
 //! | compare two versions | [`Snapshot::diff`], [`Snapshot::diff_all`], [`Difference`], [`Change`] |
+//! | wait for a change | [`Snapshot::watch`], [`Db::wait_for`] |
+//! | follow all changes | [`Db::changes`], [`Db::changes_of`], [`Feed`] |
+//! | send a transaction as a value: if, then, else | [`Program`], [`WriteTxn::run`] |
 //! | save, load, look into a file | [`Snapshot::save`], [`Builder::load`], [`Db::restore`], [`inspect`] |
 //! | run behind a log | [`Fsm`], [`Machine`] |
 //! | prove that you are deterministic | [`testing::check`] |
@@ -184,7 +187,8 @@ pub use snapshot::{Progress, SnapshotError, Summary, TableSummary, inspect};
 pub use table::{IndexReader, Rows, TableReader};
 pub use tree::{Row, SharedRow};
 pub use txn::{
-    Changes, Commit, Diff, DiffAll, Difference, Event, Feed, FeedError, IndexMut, Lagged, Read,
-    Reset, Savepoint, Snapshot, TableMut, WaitError, WaitFor, Watcher, WriteTxn,
+    Changes, Cmp, Commit, Compare, Diff, DiffAll, Difference, Event, Feed, FeedError, FoundRows,
+    IndexMut, Lagged, Op, OpResult, Program, ProgramError, ProgramPath, ProgramReply, ProgramStep,
+    Read, Reset, Savepoint, Select, Snapshot, TableMut, WaitError, WaitFor, Watcher, WriteTxn,
 };
 pub use watch::{Change, ChangeKind, Changed, Committed, Wake, Watch};

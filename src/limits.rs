@@ -195,12 +195,12 @@ pub const ROW_HANDLES_MAX: u32 = i32::MAX as u32;
 /// that brings them. Beyond, room is made as they come.
 pub const BULK_ROWS_RESERVED: usize = 1 << 20;
 
-/// Different questions that one watch, or one optimistic transaction, asks of a version and that are
-/// kept apart.
+/// Different questions that one watch, or one optimistic transaction, asks of a version and that
+/// are kept apart.
 ///
-/// Beyond, all that is asked of one tree counts as one question: whether anything in it has changed.
-/// The watch may then wake for nothing, and the transaction conflict for nothing; neither misses
-/// anything.
+/// Beyond, all that is asked of one tree counts as one question: whether anything in it has
+/// changed. The watch may then wake for nothing, and the transaction conflict for nothing; neither
+/// misses anything.
 pub const QUESTIONS_MAX: usize = 65_536;
 
 /// Commits that the log of the change feeds keeps, unless the builder says otherwise.
@@ -217,3 +217,45 @@ pub const FEED_BYTES_DEFAULT: usize = 64 * 1024 * 1024;
 /// So many it may hold beside the log; and so many it can read between two looks at the lock that
 /// the writer takes for each commit.
 pub const FEED_BATCH_MAX: usize = 64;
+
+/// Most comparisons of one program, those of nested programs included.
+///
+/// Each costs a lookup or two under the writer's lock; far more than a person writes, and few
+/// enough that a hostile program ends within milliseconds. A larger program is refused before its
+/// first comparison, with [`ProgramError::Limit`](crate::ProgramError::Limit).
+pub const PROGRAM_COMPARES_MAX: usize = 1024;
+
+/// Most operations of one program, in both branches, those of nested programs included.
+///
+/// Eight times what etcd allows, with the same reason; more rows belong in several programs, or in
+/// a command of one's own. A larger program is refused before its first comparison.
+pub const PROGRAM_OPS_MAX: usize = 1024;
+
+/// Most programs inside each other, the outermost included.
+///
+/// A program runs by recursion, a small frame a level. A deeper one cannot be built, and is refused
+/// when it came from bytes.
+pub const PROGRAM_DEPTH_MAX: usize = 4;
+
+/// Most bytes of one program: of its encoding, and of the names, keys and rows in it.
+///
+/// Half of a command, so that a command that carries a program has room for more. A larger one is
+/// refused.
+pub const PROGRAM_BYTES_MAX: usize = COMMAND_BYTES_MAX / 2;
+
+/// Most rows in one reply of a program, all of its results together.
+///
+/// They are encoded under the writer's lock, and what reads many rows should read a snapshot. A
+/// range that asks for more is refused, and so is a program whose ranges find more together; a
+/// range that only has more ends at its own limit and says so.
+pub const PROGRAM_ROWS_MAX: usize = 10_000;
+
+/// Most bytes of rows in one reply of a program.
+///
+/// As large as the largest row, so that a program can read each. A program that finds more is
+/// refused.
+pub const PROGRAM_REPLY_BYTES_MAX: usize = ROW_BYTES_MAX;
+
+// A level of nesting is a program, a list of operations and an operation; within the last are its
+// fields and a selection.
+const _: () = assert!(3 * PROGRAM_DEPTH_MAX + 3 < DEPTH_MAX);

@@ -26,7 +26,17 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "txn",
         &[
-            "error", "key", "revision", "root", "schema", "snapshot", "sync", "table", "tree",
+            "error",
+            "key",
+            "limits",
+            "messagepack",
+            "revision",
+            "root",
+            "schema",
+            "snapshot",
+            "sync",
+            "table",
+            "tree",
             "watch",
         ],
     ),

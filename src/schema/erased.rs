@@ -105,10 +105,17 @@ pub(crate) trait RowType: Send + Sync {
     fn print_value(&self, position: usize, reader: &mut KeyReader<'_>) -> String;
     /// Appends the record of `row`, MessagePack `[created, modified, {field: value}]`, to `out`.
     fn encode(&self, row: RowRef<'_>, out: &mut Vec<u8>) -> Result<(), String>;
-    /// Appends the value of `row`, MessagePack `{field: value}`, to `out`.
-    fn encode_value(&self, row: RowRef<'_>, out: &mut Vec<u8>) -> Result<(), String>;
     /// Reads one record that fills `bytes` whole.
     fn decode(&self, bytes: &[u8]) -> Result<NewRow, ReadError>;
+    /// Appends the value of `row`, MessagePack `{field: value}`, to `out`.
+    fn encode_value(&self, row: RowRef<'_>, out: &mut Vec<u8>) -> Result<(), String>;
+    /// Reads one value that fills `bytes`; `meta` is told its primary key and says what stands
+    /// before it in its row.
+    fn decode_value(
+        &self,
+        bytes: &[u8],
+        meta: &mut dyn FnMut(&KeyBuf) -> RowMeta,
+    ) -> Result<NewRow, ReadError>;
 }
 
 /// The [`RowType`] of a Rust type.
@@ -151,18 +158,34 @@ impl<T: Table> RowType for Typed<T> {
         messagepack::write(&record, out)
     }
 
+    fn decode(&self, bytes: &[u8]) -> Result<NewRow, ReadError> {
+        decode_record::<T>(bytes)
+    }
+
     fn encode_value(&self, row: RowRef<'_>, out: &mut Vec<u8>) -> Result<(), String> {
         messagepack::write(row.typed::<T>().value(), out)
     }
 
-    fn decode(&self, bytes: &[u8]) -> Result<NewRow, ReadError> {
-        let Record(created, modified, value) = messagepack::read::<Record<T>>(bytes)?;
-        if created > modified {
-            let message = "a row that was modified before it was created ends".into();
-            return Err(ReadError { offset: bytes.len() as u64, message });
-        }
-        Ok(NewRow::new(RowMeta { created, modified }, value))
+    fn decode_value(
+        &self,
+        bytes: &[u8],
+        meta: &mut dyn FnMut(&KeyBuf) -> RowMeta,
+    ) -> Result<NewRow, ReadError> {
+        let value = messagepack::read::<T>(bytes)?;
+        let mut key = KeyBuf::new();
+        value.encode_primary_key(&mut key);
+        Ok(NewRow::new(meta(&key), value))
     }
+}
+
+/// Reads one record of a `T` that fills `bytes`.
+pub(crate) fn decode_record<T: Table>(bytes: &[u8]) -> Result<NewRow, ReadError> {
+    let Record(created, modified, value) = messagepack::read::<Record<T>>(bytes)?;
+    if created > modified {
+        let message = "a row that was modified before it was created ends".into();
+        return Err(ReadError { offset: bytes.len() as u64, message });
+    }
+    Ok(NewRow::new(RowMeta { created, modified }, value))
 }
 
 /// A row as it stands in a snapshot; a tuple struct, so that it becomes a MessagePack array.

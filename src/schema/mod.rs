@@ -15,7 +15,7 @@ mod table;
 #[cfg(all(test, feature = "derive"))]
 mod tests;
 
-pub(crate) use erased::TableSchema;
+pub(crate) use erased::{TableSchema, decode_record};
 pub use table::{Cardinality, Index, IndexDef, IndexKeys, Many, Table, Unique};
 
 use std::any::{Any, TypeId};

@@ -2,8 +2,8 @@
 //!
 //! `read.rs` holds the snapshot and the [`Read`] trait, `write.rs` the write transaction,
 //! `table_mut.rs` its typed statements, `savepoint.rs` and `changes.rs` what they say; `diff.rs` what
-//! differs between two snapshots; `watcher.rs` reads that are watched, `wait.rs` the wait for a
-//! revision, `feed.rs` the change feeds.
+//! differs between two snapshots; `program/` transactions that are values; `watcher.rs` reads that are
+//! watched, `wait.rs` the wait for a revision, `feed.rs` the change feeds.
 //!
 //! # Invariants
 //!
@@ -17,6 +17,7 @@
 mod changes;
 mod diff;
 mod feed;
+mod program;
 mod read;
 mod savepoint;
 mod table_mut;
@@ -26,6 +27,10 @@ mod write;
 
 pub use diff::{Diff, DiffAll, Difference};
 pub use feed::{Changes, Commit, Event, Feed, FeedError, Lagged, Reset};
+pub use program::{
+    Cmp, Compare, FoundRows, Op, OpResult, Program, ProgramError, ProgramPath, ProgramReply,
+    ProgramStep, Select,
+};
 pub use read::{Read, Snapshot};
 pub use savepoint::Savepoint;
 pub use table_mut::{IndexMut, TableMut};
