@@ -320,8 +320,8 @@ impl Builder {
     /// away can go on by [`Changes::since`].
     ///
     /// Without this, [`limits::FEED_COMMITS_DEFAULT`](crate::limits::FEED_COMMITS_DEFAULT) and
-    /// [`limits::FEED_BYTES_DEFAULT`](crate::limits::FEED_BYTES_DEFAULT) hold, and with the last feed
-    /// everything goes.
+    /// [`limits::FEED_BYTES_DEFAULT`](crate::limits::FEED_BYTES_DEFAULT) hold, and with the last
+    /// feed everything goes.
     #[must_use]
     pub fn keep_changes(mut self, commits: usize, bytes: usize) -> Self {
         self.feeds = FeedLimits { commits, bytes, is_kept: true };
