@@ -142,6 +142,7 @@
 
 mod db;
 mod error;
+mod history;
 mod key;
 pub mod limits;
 mod machine;
@@ -176,6 +177,7 @@ pub use db::{Builder, Db, Waiting};
 pub use error::{Error, SchemaError, WriteError};
 #[cfg(feature = "derive")]
 pub use fsmdb_derive::{Key, Table};
+pub use history::Retention;
 pub use key::{
     AsKey, AsPrefix, Descending, Elements, Folded, Key, KeyBuf, KeyError, KeyRange, KeyReader,
     PrefixEnd, StartsWith, StartsWithBytes, TextKey, decode, encode,
@@ -188,7 +190,8 @@ pub use table::{IndexReader, Rows, TableReader};
 pub use tree::{Row, SharedRow};
 pub use txn::{
     Changes, Cmp, Commit, Compare, Diff, DiffAll, Difference, Event, Feed, FeedError, FoundRows,
-    IndexMut, Lagged, Op, OpResult, Program, ProgramError, ProgramPath, ProgramReply, ProgramStep,
-    Read, Reset, Savepoint, Select, Snapshot, TableMut, WaitError, WaitFor, Watcher, WriteTxn,
+    HistoryError, IndexMemory, IndexMut, Lagged, Memory, Op, OpResult, Program, ProgramError,
+    ProgramPath, ProgramReply, ProgramStep, Read, Reset, RowVersion, Savepoint, Select, Snapshot,
+    TableMemory, TableMut, VersionMemory, WaitError, WaitFor, Watcher, WriteTxn,
 };
-pub use watch::{Change, ChangeKind, Changed, Committed, Wake, Watch};
+pub use watch::{Change, ChangeKind, Changed, Committed, OldSnapshot, Wake, Watch};

@@ -146,7 +146,6 @@ impl Arena {
     }
 
     /// The bytes of all chunks held, used or not; large blocks are not in it.
-    #[cfg(test)]
     pub(super) fn held_bytes(&self) -> usize {
         let strip = self.strip.as_ref().map_or(0, |strip| strip.chunks.len());
         (self.chunks.len() + strip) * CHUNK_BYTES

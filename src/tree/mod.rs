@@ -104,6 +104,15 @@ impl<'v> TreeRef<'v> {
         self.tree.root == other.tree.root
     }
 
+    /// The bytes of all nodes, O(n).
+    pub(crate) fn node_bytes(self) -> usize {
+        fn bytes(node: NodePtr) -> usize {
+            let below = (0..if node.is_leaf() { 0 } else { node.len() }).map(|at| node.child(at));
+            node.bytes() + below.map(bytes).sum::<usize>()
+        }
+        self.root().map_or(0, bytes)
+    }
+
     /// The number of entries, O(1).
     pub(crate) fn len(self) -> usize {
         self.tree.len as usize

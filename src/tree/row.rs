@@ -65,6 +65,11 @@ impl RowKind {
         }
     }
 
+    /// The size of a row in bytes, without what its value owns elsewhere.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Whether rows of this kind have values of `T`.
     pub(crate) fn is<T: 'static>(&self) -> bool {
         self.type_id == TypeId::of::<T>()
@@ -284,6 +289,11 @@ impl RowPtr {
         Self(address.cast())
     }
 
+    /// The size of the row, without what its value owns elsewhere.
+    pub(super) fn bytes(self) -> usize {
+        self.header().kind.bytes
+    }
+
     pub(super) fn birth(self) -> u64 {
         self.header().birth
     }
@@ -436,7 +446,7 @@ pub(crate) struct AnyRow(RowPtr);
 impl AnyRow {
     /// The size of the row in bytes, without what its value owns elsewhere.
     pub(crate) fn held_bytes(&self) -> usize {
-        self.0.header().kind.bytes
+        self.0.bytes()
     }
 
     pub(crate) fn borrow(&self) -> RowRef<'_> {

@@ -108,8 +108,9 @@ pub(crate) struct Writer<C: Contents> {
     /// The segment that the running one goes on from; `None` is the version below.
     parent: Option<usize>,
     is_poisoned: bool,
-    /// Items that the transaction unlinked, once it is published.
+    /// Items that the transaction unlinked, once it is published, and their bytes.
     retired: usize,
+    retired_bytes: usize,
 }
 
 /// A stretch of a transaction.
@@ -163,6 +164,7 @@ impl<C: Contents> Store<C> {
             parent: None,
             is_poisoned: false,
             retired: 0,
+            retired_bytes: 0,
         }
     }
 }
@@ -266,7 +268,8 @@ impl<C: Contents> Writer<C> {
         engine.ledger.keep(std::mem::replace(&mut engine.current, contents.clone()));
         let stamp = engine.editor.stamp;
         engine.editor.stamp += 1;
-        self.retired = retired;
+        let retired_bytes = std::mem::take(&mut engine.editor.retired_bytes);
+        (self.retired, self.retired_bytes) = (retired, retired_bytes);
         self.enter(stamp)
     }
 
@@ -285,9 +288,31 @@ impl<C: Contents> Writer<C> {
         engine.discard(segments.into_iter().flatten().rev(), doomed);
     }
 
+    /// About how many bytes the version that was published has replaced, rows without what their
+    /// values own elsewhere.
+    pub(crate) fn replaced_bytes(&self) -> usize {
+        self.retired_bytes
+    }
+
+    /// Calls `visit` with the contents of each version but the newest that is, or may be, alive, the
+    /// oldest first, and the bytes that only it and older ones need; until that says no.
+    pub(crate) fn visit_versions(&mut self, visit: &mut dyn FnMut(&C, &dyn Fn() -> usize) -> bool) {
+        let told = self.store.shared.deaths.load(Ordering::Acquire);
+        let engine = self.engine();
+        engine.ledger.bury(told);
+        engine.ledger.visit(visit);
+    }
+
+    /// Bytes of the chunks that nodes stand in, used or not; and of what waits to be freed.
+    pub(crate) fn memory(&mut self) -> (usize, usize) {
+        let engine = self.engine();
+        (engine.editor.arena.held_bytes(), engine.ledger.dying_bytes())
+    }
+
     /// Ends the transaction without a new version; its state was `contents`.
     pub(crate) fn abort(&mut self, contents: &C, doomed: &mut Doomed) {
         self.end_segment(contents);
+        self.engine().editor.retired_bytes = 0;
         let segments = std::mem::take(&mut self.segments);
         self.engine().discard(segments.into_iter().rev(), doomed);
         self.finish(doomed);
@@ -352,10 +377,6 @@ impl<C: Contents> Writer<C> {
     pub(super) fn waiting(&self) -> impl Iterator<Item = Item> {
         let ledger = self.engine.iter().map(|engine| &engine.ledger);
         ledger.flat_map(Ledger::waiting).map(|retired| retired.item())
-    }
-
-    pub(super) fn held_bytes(&self) -> usize {
-        self.engine.as_ref().map_or(0, |engine| engine.editor.arena.held_bytes())
     }
 
     pub(super) fn live_nodes(&self) -> usize {

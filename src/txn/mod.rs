@@ -3,7 +3,7 @@
 //! `read.rs` holds the snapshot and the [`Read`] trait, `write.rs` the write transaction,
 //! `table_mut.rs` its typed statements, `savepoint.rs` and `changes.rs` what they say; `diff.rs` what
 //! differs between two snapshots; `program/` transactions that are values; `watcher.rs` reads that are
-//! watched, `wait.rs` the wait for a revision, `feed.rs` the change feeds.
+//! watched, `wait.rs` the wait for a revision, `feed.rs` the change feeds; `past.rs` versions that are kept, `memory.rs` who keeps how much.
 //!
 //! # Invariants
 //!
@@ -17,6 +17,8 @@
 mod changes;
 mod diff;
 mod feed;
+mod memory;
+mod past;
 mod program;
 mod read;
 mod savepoint;
@@ -27,6 +29,10 @@ mod write;
 
 pub use diff::{Diff, DiffAll, Difference};
 pub use feed::{Changes, Commit, Event, Feed, FeedError, Lagged, Reset};
+pub(crate) use memory::memory;
+pub use memory::{IndexMemory, Memory, TableMemory, VersionMemory};
+pub use past::{HistoryError, RowVersion};
+pub(crate) use past::{at, versions};
 pub use program::{
     Cmp, Compare, FoundRows, Op, OpResult, Program, ProgramError, ProgramPath, ProgramReply,
     ProgramStep, Select,

@@ -15,7 +15,7 @@ use crate::schema::Table;
 use crate::sync::{Arc, WriterGuard};
 use crate::table::TableReader;
 use crate::tree::{Doomed, SharedRow, Writer};
-use crate::watch::{Change, Committed, Hub, Woken};
+use crate::watch::{Change, Committed, Hub, OldSnapshot, Woken};
 
 /// The one transaction that may write, from [`Db::write`](crate::Db::write).
 ///
@@ -249,28 +249,32 @@ impl<'db> WriteTxn<'db> {
         self.parts().0.revision = revision;
         let hooks = std::mem::take(&mut self.hooks);
         let changes = if hooks.is_empty() { Vec::new() } else { self.changes() };
-        let woken = self.publish();
+        let (woken, old) = self.publish();
+        let hub = self.hub;
         drop(self);
         drop(woken);
+        hub.report(old);
         let committed = Committed { revision, changes };
         hooks.into_iter().for_each(|hook| hook(&committed));
         revision
     }
 
-    /// Publishes the contents and ends the transaction; gives whom that wakes. The rows that no version needs any more are
-    /// dropped last, because that runs the user's code.
-    fn publish(&mut self) -> Woken {
+    /// Publishes the contents and ends the transaction; gives whom that wakes. The rows that no
+    /// version needs any more are dropped last, because that runs the user's code.
+    fn publish(&mut self) -> (Woken, Vec<OldSnapshot>) {
         let mut doomed = Doomed::default();
         let (contents, writer, _) = self.parts();
         let version = writer.publish(contents, &mut doomed);
         let contents = self.contents.take().expect(RUNS);
         let base = self.base.take().expect(RUNS);
         let root = Root::new(contents, version, base.serial() + 1);
-        let woken = self.hub.publish(&base, root, &self.log);
+        let replaced = self.writer.replaced_bytes();
+        let woken = self.hub.publish(&base, root, replaced, &self.log);
         drop(base);
+        let old = self.hub.find_old(&mut self.writer, self.revision);
         self.writer.finish(&mut doomed);
         self.guard = None;
-        woken
+        (woken, old)
     }
 
     /// The entry that was applied last in the version under this transaction.

@@ -30,7 +30,8 @@ pub(crate) use feed_log::{FeedLimits, Item, Position, Taken, What};
 pub(crate) use filter::Filter;
 pub(crate) use handle::RevisionWait;
 pub use handle::{Changed, Wake, Watch};
-pub(crate) use hub::{Hub, Woken};
+pub use hub::OldSnapshot;
+pub(crate) use hub::{AgeLimit, Hub, Options, Woken};
 pub(crate) use registry::Touched;
 
 use crate::sync::Reason;

@@ -11,6 +11,7 @@ mod errors;
 mod feeds;
 mod files;
 mod frames;
+mod history;
 mod hostile_files;
 mod impure;
 mod indexes;

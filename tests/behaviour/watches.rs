@@ -240,7 +240,7 @@ fn too_many_questions_become_one() {
     let asked = limits::QUESTIONS_MAX + 10;
     let (_, watch) = db.read().watch(|read| {
         let jobs = read.table::<Job>();
-        (0..asked).for_each(|id| drop(jobs.get(&id.to_string())));
+        (0..asked).filter(|id| jobs.get(&id.to_string()).is_some()).count()
     });
     put(&db, [job("not asked for", 1)]);
     assert_eq!(watch.ended(), Some(Wake::Changed));
