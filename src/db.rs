@@ -185,8 +185,8 @@ impl Db {
     }
 
     /// The version of `revision`: the current one, or an older one that is kept
-    /// ([`Builder::keep_versions`]). O(log n) in the number of those, without a lock that the writer
-    /// holds while it works.
+    /// ([`Builder::keep_versions`]). O(log n) in the number of those, without a lock that the
+    /// writer holds while it works.
     ///
     /// ```
     /// # use fsmdb::{Db, HistoryError, Retention, Revision, Table};
@@ -204,8 +204,9 @@ impl Db {
     /// assert!(matches!(db.at(Revision(1)), Err(HistoryError::BelowFloor { .. })));
     ///
     /// let versions = db.versions::<Node, _>(&1_u64);
-    /// let names: Vec<_> = versions.iter().map(|version| &version.row.as_ref().unwrap().name).collect();
-    /// assert_eq!(names, ["beta", "gamma", "delta"]);
+    /// let names: Vec<_> = versions.iter().map(|version|
+    /// &version.row.as_ref().unwrap().name).collect(); assert_eq!(names, ["beta", "gamma",
+    /// "delta"]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///

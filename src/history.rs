@@ -5,8 +5,8 @@
 //! few words each, go when its own garbage collection comes to them.
 //!
 //! The only room that names `crossbeam-skiplist`, of which only `insert`, `get`, `front`, `back`,
-//! `lower_bound` and `remove` are used: in 0.1.3 `range` leaks every node that it visits (crossbeam#1178). Under a
-//! model checker the map stands in a lock.
+//! `lower_bound` and `remove` are used: in 0.1.3 `range` leaks every node that it visits
+//! (crossbeam#1178). Under a model checker the map stands in a lock.
 //!
 //! # Invariants
 //!
@@ -24,8 +24,8 @@ use map::Map;
 /// How many versions a database keeps after newer ones have taken their place; the first limit that
 /// is reached holds.
 ///
-/// A version that is kept costs the nodes and rows that the next commit has replaced, and the search
-/// for one is O(log n) in their number.
+/// A version that is kept costs the nodes and rows that the next commit has replaced, and the
+/// search for one is O(log n) in their number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
     /// Versions, the current one not counted.

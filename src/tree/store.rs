@@ -294,8 +294,8 @@ impl<C: Contents> Writer<C> {
         self.retired_bytes
     }
 
-    /// Calls `visit` with the contents of each version but the newest that is, or may be, alive, the
-    /// oldest first, and the bytes that only it and older ones need; until that says no.
+    /// Calls `visit` with the contents of each version but the newest that is, or may be, alive,
+    /// the oldest first, and the bytes that only it and older ones need; until that says no.
     pub(crate) fn visit_versions(&mut self, visit: &mut dyn FnMut(&C, &dyn Fn() -> usize) -> bool) {
         let told = self.store.shared.deaths.load(Ordering::Acquire);
         let engine = self.engine();

@@ -1,9 +1,10 @@
 //! Transactions: how a version is read and how the next one is made.
 //!
 //! `read.rs` holds the snapshot and the [`Read`] trait, `write.rs` the write transaction,
-//! `table_mut.rs` its typed statements, `savepoint.rs` and `changes.rs` what they say; `diff.rs` what
-//! differs between two snapshots; `program/` transactions that are values; `watcher.rs` reads that are
-//! watched, `wait.rs` the wait for a revision, `feed.rs` the change feeds; `past.rs` versions that are kept, `memory.rs` who keeps how much.
+//! `table_mut.rs` its typed statements, `savepoint.rs` and `changes.rs` what they say; `diff.rs`
+//! what differs between two snapshots; `program/` transactions that are values; `watcher.rs` reads
+//! that are watched, `wait.rs` the wait for a revision, `feed.rs` the change feeds; `past.rs`
+//! versions that are kept, `memory.rs` who keeps how much.
 //!
 //! # Invariants
 //!

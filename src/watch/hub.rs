@@ -9,7 +9,8 @@
 //! 1. `interest` is the number of watches and waits in `state` and of feeds that are open (and one
 //!    if the log of the feeds is always kept, and one if versions are), or more while one is
 //!    entering.
-//! 2. Signals are raised without the lock and, by a commit, after the right to write was given back.
+//! 2. Signals are raised without the lock and, by a commit, after the right to write was given
+//!    back.
 //! 3. After `close` nobody enters any more, and nobody waits.
 
 use std::collections::BTreeMap;
