@@ -182,5 +182,5 @@ pub use snapshot::{Progress, SnapshotError, Summary, TableSummary, inspect};
 pub use table::{IndexReader, Rows, TableReader};
 pub use tree::{Row, SharedRow};
 pub use txn::{
-    Change, ChangeKind, Committed, IndexMut, Read, Savepoint, Snapshot, TableMut, WriteTxn,
+    Change, ChangeKind, Committed, IndexMut, Read, Savepoint, Snapshot, TableMut, Write, WriteTxn,
 };

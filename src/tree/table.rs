@@ -18,8 +18,8 @@ use smallvec::SmallVec;
 use super::bulk::Bulk;
 use super::path::{Path, prefetch_leaf};
 use super::row::{NewRow, RowKind, RowPtr, RowRef};
-use super::store::Workspace;
 use super::typed::TypedTree;
+use super::workspace::Workspace;
 use super::{Tree, TreeRef};
 
 /// Trees that a table holds without an allocation: most tables have no more.

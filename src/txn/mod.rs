@@ -13,12 +13,14 @@
 //! 5. A savepoint holds root and change log together, so going back to it restores both.
 
 mod changes;
+mod draft;
 mod read;
 mod savepoint;
 mod table_mut;
 mod write;
 
 pub use changes::{Change, ChangeKind, Committed};
+pub use draft::Write;
 pub use read::{Read, Snapshot};
 pub use savepoint::Savepoint;
 pub use table_mut::{IndexMut, TableMut};
