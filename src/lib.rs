@@ -182,5 +182,6 @@ pub use snapshot::{Progress, SnapshotError, Summary, TableSummary, inspect};
 pub use table::{IndexReader, Rows, TableReader};
 pub use tree::{Row, SharedRow};
 pub use txn::{
-    Change, ChangeKind, Committed, IndexMut, Read, Savepoint, Snapshot, TableMut, Write, WriteTxn,
+    Change, ChangeKind, ChangeSet, ChangeSetError, Committed, Conflict, ConflictKind, Fork,
+    IndexMut, Read, RebaseError, Resolution, Savepoint, Snapshot, TableMut, Write, WriteTxn,
 };

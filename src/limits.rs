@@ -194,3 +194,18 @@ pub const ROW_HANDLES_MAX: u32 = i32::MAX as u32;
 /// Rows for which a bulk insert makes room before it has seen them, on the word of the iterator
 /// that brings them. Beyond, room is made as they come.
 pub const BULK_ROWS_RESERVED: usize = 1 << 20;
+
+/// Most rows that one [`ChangeSet`](crate::ChangeSet) may put or delete.
+///
+/// A plan of more belongs in several commands, so that none holds up the log. Beyond it no change
+/// set is made of a fork, and none is read.
+pub const CHANGES_MAX: usize = 65_536;
+
+/// Most bytes of keys, rows and table names in one [`ChangeSet`](crate::ChangeSet).
+///
+/// So that its encoding, which adds less than 16 bytes for each row, fits in a command. Beyond it no
+/// change set is made of a fork, and none is read.
+pub const CHANGE_SET_BYTES_MAX: usize = COMMAND_BYTES_MAX - 1024 * 1024 - 64 * 1024;
+
+// The rest is for what stands around the change set in its command.
+const _: () = assert!(CHANGE_SET_BYTES_MAX + 16 * CHANGES_MAX < COMMAND_BYTES_MAX);

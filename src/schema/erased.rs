@@ -90,6 +90,10 @@ pub(crate) trait RowType: Send + Sync {
     fn encode(&self, row: RowRef<'_>, out: &mut Vec<u8>) -> Result<(), String>;
     /// Reads one record that fills `bytes` whole.
     fn decode(&self, bytes: &[u8]) -> Result<NewRow, ReadError>;
+    /// Appends the value of `row` alone, MessagePack `{field: value}`, to `out`.
+    fn encode_value(&self, row: RowRef<'_>, out: &mut Vec<u8>) -> Result<(), String>;
+    /// Reads one value that fills `bytes` whole.
+    fn decode_value(&self, bytes: &[u8], meta: RowMeta) -> Result<NewRow, ReadError>;
 }
 
 /// The [`RowType`] of a Rust type.
@@ -139,6 +143,14 @@ impl<T: Table> RowType for Typed<T> {
             return Err(ReadError { offset: bytes.len() as u64, message });
         }
         Ok(NewRow::new(RowMeta { created, modified }, value))
+    }
+
+    fn encode_value(&self, row: RowRef<'_>, out: &mut Vec<u8>) -> Result<(), String> {
+        messagepack::write(row.typed::<T>().value(), out)
+    }
+
+    fn decode_value(&self, bytes: &[u8], meta: RowMeta) -> Result<NewRow, ReadError> {
+        Ok(NewRow::new(meta, messagepack::read::<T>(bytes)?))
     }
 }
 

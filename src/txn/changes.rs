@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use crate::revision::Revision;
 use smallvec::SmallVec;
 
+use super::carry::Action;
+use crate::revision::Revision;
 use crate::root::Contents;
 use crate::schema::{Table, TableSchema};
 use crate::tree::{AnyRow, KeptRow, Row, RowRef};
@@ -49,6 +50,11 @@ enum Statement {
 }
 
 impl ChangeLog {
+    /// A log that goes on from a frozen one.
+    pub(super) fn after(before: Frozen) -> Self {
+        Self { before, running: Part::default() }
+    }
+
     pub(super) fn push(&mut self, table: usize, key: &[u8], before: Option<KeptRow>) {
         let Part { keys, statements, .. } = &mut self.running;
         let start = keys.len();
@@ -242,6 +248,36 @@ impl Change {
     #[must_use]
     pub fn after<T: Table>(&self) -> Option<&Row<T>> {
         self.after.as_ref().filter(|_| self.is_in::<T>()).map(|row| row.borrow().typed())
+    }
+}
+
+impl Change {
+    pub(super) fn schema(&self) -> &TableSchema {
+        &self.table
+    }
+
+    pub(super) fn row_before(&self) -> Option<RowRef<'_>> {
+        self.before.as_ref().map(AnyRow::borrow)
+    }
+
+    pub(super) fn row_after(&self) -> Option<RowRef<'_>> {
+        self.after.as_ref().map(AnyRow::borrow)
+    }
+
+    /// The value of the row after it, encoded; empty if there is none.
+    pub(super) fn encode_after(&self) -> Result<Vec<u8>, String> {
+        let mut value = Vec::new();
+        self.row_after().map_or(Ok(()), |row| self.table.rows.encode_value(row, &mut value))?;
+        Ok(value)
+    }
+
+    /// What was done to the row by statements of `revision`.
+    pub(super) fn action(&self, revision: Revision) -> Action {
+        match self.row_after() {
+            None => Action::Delete,
+            Some(row) if row.meta().created == revision => Action::Create,
+            Some(_) => Action::Replace,
+        }
     }
 }
 

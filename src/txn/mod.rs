@@ -12,16 +12,23 @@
 //! 4. The net change set equals the difference of the versions before and after.
 //! 5. A savepoint holds root and change log together, so going back to it restores both.
 
+mod carry;
+mod change_set;
 mod changes;
 mod draft;
+mod fork;
 mod read;
+mod rebase;
 mod savepoint;
 mod table_mut;
 mod write;
 
+pub use change_set::{ChangeSet, ChangeSetError};
 pub use changes::{Change, ChangeKind, Committed};
 pub use draft::Write;
+pub use fork::Fork;
 pub use read::{Read, Snapshot};
+pub use rebase::{Conflict, ConflictKind, RebaseError, Resolution};
 pub use savepoint::Savepoint;
 pub use table_mut::{IndexMut, TableMut};
 pub use write::WriteTxn;

@@ -17,13 +17,6 @@ impl Fsmdb {
         txn.commit();
         engine
     }
-
-    /// Forks `view`, writes to the fork, drops it.
-    ///
-    /// The one place to change when snapshots can be forked: until then there is no figure.
-    fn fork_and_drop(_view: &Snapshot, _writes: &[Write]) -> bool {
-        false
-    }
 }
 
 impl Engine for Fsmdb {
@@ -73,7 +66,12 @@ impl Engine for Fsmdb {
     }
 
     fn fork(view: &Snapshot, writes: &[Write]) -> bool {
-        Self::fork_and_drop(view, writes)
+        let mut fork = view.fork();
+        let mut table = fork.table_mut::<Row>();
+        for write in writes {
+            table.upsert(Row::new(write)).expect("there is no unique index");
+        }
+        true
     }
 }
 
