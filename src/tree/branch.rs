@@ -110,6 +110,21 @@ impl<C: Contents> Branch<C> {
     }
 }
 
+/// What tests ask.
+#[cfg(test)]
+impl<C: Contents> Branch<C> {
+    /// The bytes of all chunks that the branch alone holds, or holds with others.
+    pub(super) fn held_bytes(&self) -> usize {
+        let mut bytes = self.own.as_ref().map_or(0, |own| own.editor.arena.held_bytes());
+        let mut next = &self.below;
+        while let Some(ground) = next {
+            bytes += ground.stretch.as_ref().map_or(0, |own| own.editor.arena.held_bytes());
+            next = &ground.below;
+        }
+        bytes
+    }
+}
+
 impl<C: Contents> Ground<C> {
     fn into_below(mut self) -> Option<Arc<Self>> {
         self.below.take()

@@ -5,9 +5,11 @@
 #![cfg(feature = "derive")]
 
 mod allocations;
+mod change_sets;
 mod derives;
 mod errors;
 mod files;
+mod forks;
 mod frames;
 mod hostile_files;
 mod impure;

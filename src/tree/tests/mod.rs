@@ -2,7 +2,7 @@
 //! the proof that memory holds what versions need and nothing else.
 
 mod audit;
+mod branches;
 mod edges;
-mod figures;
 mod histories;
 mod world;
