@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 
 use fsmdb::limits::{CHANGE_SET_BYTES_MAX, CHANGES_MAX, COMMAND_BYTES_MAX};
-use fsmdb::{
-    Applied, ChangeSet, ChangeSetError, Db, Error, Fork, Fsm, Machine, Table, Write, WriteTxn,
-};
+use fsmdb::{Applied, ChangeSet, ChangeSetError, Db, Error, Fork, Fsm, Machine, Table, WriteTxn};
 use serde::{Deserialize, Serialize};
 
 use crate::allocations::largest_during;
