@@ -3,6 +3,8 @@
 //! `cargo bench --bench core`; `-- --test` runs each once.
 
 use std::hint::black_box;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use fsmdb::{Db, Table};
@@ -104,6 +106,44 @@ fn writes(c: &mut Criterion) {
     });
 }
 
+fn forks(c: &mut Criterion) {
+    let db = filled();
+    let snap = db.read();
+    let mut n = 0;
+    c.bench_function("fork_10_upserts_drop", |b| {
+        b.iter(|| {
+            let mut fork = snap.fork();
+            let mut table = fork.table_mut::<Allocation>();
+            for _ in 0..10 {
+                n = (n + 7919) % ROWS;
+                table.upsert(allocation(n)).expect("names are distinct");
+            }
+        });
+    });
+    let mut commit = |b: &mut criterion::Bencher<'_>| {
+        b.iter(|| {
+            n = (n + 7919) % ROWS;
+            let mut txn = db.write();
+            txn.upsert(allocation(n)).expect("names are distinct");
+            txn.commit()
+        });
+    };
+    c.bench_function("upsert of one row, committed", &mut commit);
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                let mut fork = db.read().fork();
+                for n in (0..ROWS).step_by(10) {
+                    fork.upsert(allocation(n)).expect("names are distinct");
+                }
+            }
+        });
+        c.bench_function("upsert of one row, committed beside a fork of 10,000", &mut commit);
+        stop.store(true, Ordering::Relaxed);
+    });
+}
+
 fn files(c: &mut Criterion) {
     let db = filled();
     let mut file = Vec::new();
@@ -122,5 +162,5 @@ fn files(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, reads, writes, files);
+criterion_group!(benches, reads, writes, forks, files);
 criterion_main!(benches);

@@ -101,10 +101,11 @@ impl Drop for WriterGuard<'_> {
     }
 }
 
-/// Atomics that stay out of the models: the counts of handles on rows. They are `std`'s in every
-/// build, as an `Arc`'s would be, and there are too many of them for a model checker.
+/// Atomics that stay out of the models: the counts of handles on rows, of which there are too many
+/// for a model checker, and the place for a spare chunk. They are `std`'s in every build, as an
+/// `Arc`'s would be.
 pub(crate) mod unmodelled {
     #[cfg(test)]
     pub(crate) use std::sync::atomic::AtomicUsize;
-    pub(crate) use std::sync::atomic::{AtomicU32, Ordering};
+    pub(crate) use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 }

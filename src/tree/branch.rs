@@ -19,6 +19,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::arena::Spare;
 use super::edit::Editor;
 use super::reclaim::Doomed;
 use super::row::{NewRow, RowPtr};
@@ -33,6 +34,7 @@ pub(crate) struct Branch<C: Contents> {
     /// The birth of the nodes that it makes.
     stamp: u64,
     is_poisoned: bool,
+    spare: Arc<Spare>,
 }
 
 /// What was made by one branch between two branches off it.
@@ -58,7 +60,8 @@ unsafe impl<C: Contents> Sync for Stretch<C> {}
 impl<C: Contents> Branch<C> {
     /// A branch off `origin`, which the caller keeps for as long as the branch and those off it.
     pub(crate) fn new(origin: &Version<C>) -> Self {
-        Self { own: None, below: None, stamp: origin.stamp() + 1, is_poisoned: false }
+        let (stamp, spare) = (origin.stamp() + 1, Arc::clone(origin.spare()));
+        Self { own: None, below: None, stamp, is_poisoned: false, spare }
     }
 
     /// A branch off this one, which sees what this one sees now.
@@ -73,7 +76,8 @@ impl<C: Contents> Branch<C> {
             self.below = Some(Arc::new(ground));
             self.stamp += 1;
         }
-        Self { own: None, below: self.below.clone(), stamp: self.stamp, is_poisoned: false }
+        let (below, spare) = (self.below.clone(), Arc::clone(&self.spare));
+        Self { own: None, below, stamp: self.stamp, is_poisoned: false, spare }
     }
 
     /// # Panics
@@ -105,7 +109,7 @@ impl<C: Contents> Branch<C> {
             stretch.editor.stamp = self.stamp;
             return stretch;
         }
-        let editor = Editor::new(self.stamp, true);
+        let editor = Editor::of_branch(self.stamp, Arc::clone(&self.spare));
         Box::new(Stretch { editor, made: Doomed::default(), scratch: None })
     }
 }

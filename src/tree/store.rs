@@ -16,7 +16,9 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::Arc as StdArc;
 
+use super::arena::Spare;
 use super::edit::{Editor, Item, Retired};
 use super::node::NodePtr;
 use super::reclaim::{Doomed, Ledger, free};
@@ -37,6 +39,8 @@ struct Shared<C: Contents> {
     deaths: AtomicU64,
     /// The engine, from a box, while no writer has it; null otherwise.
     engine: AtomicPtr<Engine<C>>,
+    /// Where branches leave a chunk to each other; the writer never looks at it.
+    spare: StdArc<Spare>,
     marker: PhantomData<Mutex<Box<Engine<C>>>>,
 }
 
@@ -113,7 +117,7 @@ impl<C: Contents> Store<C> {
     /// A store whose first version has the contents `first`, with empty trees.
     pub(crate) fn new(first: C) -> Self {
         let engine = Engine {
-            editor: Editor::new(1, false),
+            editor: Editor::new(1),
             ledger: Ledger::default(),
             current: first,
             made: Vec::new(),
@@ -121,7 +125,8 @@ impl<C: Contents> Store<C> {
         };
         let engine = AtomicPtr::new(Box::into_raw(Box::new(engine)));
         let deaths = AtomicU64::new(0);
-        Self { shared: Arc::new(Shared { deaths, engine, marker: PhantomData }) }
+        let spare = StdArc::default();
+        Self { shared: Arc::new(Shared { deaths, engine, spare, marker: PhantomData }) }
     }
 
     /// Takes the writer out.
@@ -146,6 +151,10 @@ impl<C: Contents> Version<C> {
     /// The stamp of the newest nodes and rows in it.
     pub(super) fn stamp(&self) -> u64 {
         self.stamp
+    }
+
+    pub(super) fn spare(&self) -> &StdArc<Spare> {
+        &self.store.shared.spare
     }
 
     /// The store that the version stands in.

@@ -32,6 +32,9 @@ pub(super) struct Frozen {
 const STATEMENTS_INLINE: usize = 2;
 const KEYS_INLINE: usize = 64;
 
+/// Statements for which a part makes room when it holds more than that.
+const STATEMENTS_NEXT: usize = 16;
+
 /// A stretch of the log.
 #[derive(Default)]
 struct Part {
@@ -57,6 +60,10 @@ impl ChangeLog {
 
     pub(super) fn push(&mut self, table: usize, key: &[u8], before: Option<KeptRow>) {
         let Part { keys, statements, .. } = &mut self.running;
+        if statements.len() == STATEMENTS_INLINE {
+            statements.reserve(STATEMENTS_NEXT - STATEMENTS_INLINE);
+            keys.reserve((STATEMENTS_NEXT - STATEMENTS_INLINE) * key.len());
+        }
         let start = keys.len();
         keys.extend_from_slice(key);
         statements.push(Statement::Row { table, key: (start, keys.len()), before });
@@ -194,7 +201,8 @@ pub enum ChangeKind {
     Deleted,
 }
 
-/// The net change of one row in one transaction: what stood there before it and what after it.
+/// The net change of one row in one transaction or fork: what stood there before it and what after
+/// it.
 #[derive(Clone)]
 pub struct Change {
     table: Arc<TableSchema>,

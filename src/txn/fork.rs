@@ -39,10 +39,10 @@ use crate::tree::{Branch, SharedRow};
 /// # for id in 0..3 { txn.insert(Node { id, load: 0 })?; }
 /// # txn.commit();
 /// // Try what each choice leads to.
-/// let plan = db.read().fork();
-/// let mut best = None;
+/// let snap = db.read();
+/// let mut best: Option<(usize, fsmdb::Fork)> = None;
 /// for id in 0..3_u64 {
-///     let mut trial = db.read().fork();
+///     let mut trial = snap.fork();
 ///     trial.table_mut::<Node>().update(&id, |node| node.load += 1)?;
 ///     let cost = trial.table::<Node>().index(Node::BY_LOAD).range(1..).count();
 ///     if best.as_ref().is_none_or(|(least, _)| cost < *least) {
@@ -51,7 +51,6 @@ use crate::tree::{Branch, SharedRow};
 /// }
 /// let (_, best) = best.unwrap();
 /// assert_eq!(best.changes().len(), 1);
-/// assert!(plan.changes().is_empty());
 ///
 /// // Do it.
 /// let mut txn = db.write();

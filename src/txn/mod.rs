@@ -1,7 +1,14 @@
 //! Transactions: how a version is read and how the next one is made.
 //!
-//! `read.rs` holds the snapshot and the [`Read`] trait, `write.rs` the write transaction,
-//! `table_mut.rs` its typed statements, `savepoint.rs` and `changes.rs` what they say.
+//! | file | owns |
+//! |---|---|
+//! | `read.rs` | the snapshot and the [`Read`] trait |
+//! | `draft.rs` | what is written, whoever writes it; the [`Write`] trait |
+//! | `table_mut.rs` | the typed statements |
+//! | `savepoint.rs`, `changes.rs` | points to go back to; what was changed |
+//! | `write.rs` | the write transaction: a draft that is published |
+//! | `fork.rs` | the fork: a draft that never is |
+//! | `rebase.rs`, `change_set.rs`, `carry.rs` | how what a fork changed gets onto a newer version |
 //!
 //! # Invariants
 //!
@@ -11,6 +18,9 @@
 //! 3. A statement that fails or panics leaves root and change log as they were.
 //! 4. The net change set equals the difference of the versions before and after.
 //! 5. A savepoint holds root and change log together, so going back to it restores both.
+//! 6. A fork changes nothing that anybody else can see, and takes no lock.
+//! 7. A change set that is applied right on top of the fork's origin gives what the fork shows,
+//!    revisions included.
 
 mod carry;
 mod change_set;
