@@ -63,7 +63,7 @@ pub(crate) use reclaim::Doomed;
 pub(crate) use row::{AnyRow, KeptRow, NewRow, RowKind, RowMeta, RowRef};
 pub use row::{Row, SharedRow};
 pub(crate) use store::{Store, Version, Writer};
-pub(crate) use table::{Filled, IndexChanges, Place, TableTrees};
+pub(crate) use table::{Filled, IndexChanges, PUT_GROUP, Place, TableTrees};
 pub(crate) use typed::{TypedEntries, TypedTree};
 pub(crate) use workspace::{Contents, Mark, Session, Workspace};
 

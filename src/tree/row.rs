@@ -472,6 +472,13 @@ impl NewRow {
         self.0.header().kind
     }
 
+    /// The row with other metadata.
+    pub(crate) fn with_meta(mut self, meta: RowMeta) -> Self {
+        // SAFETY: a new row has one owner and no borrower, so its header may be written.
+        unsafe { self.0.0.as_mut() }.meta = meta;
+        self
+    }
+
     /// Makes the row one of a table: the engine owns it from now on.
     pub(super) fn settle(self, birth: u64, entries: usize) -> RowPtr {
         let mut pointer = ManuallyDrop::new(self).0;

@@ -13,7 +13,7 @@ use crate::revision::Revision;
 use crate::root::Contents;
 use crate::schema::Table;
 use crate::table::{KeyedRows, Mode, TableState};
-use crate::tree::{KeptRow, NewRow, Place, RowMeta, RowRef, Session, SharedRow};
+use crate::tree::{KeptRow, NewRow, PUT_GROUP, Place, RowMeta, RowRef, Session, SharedRow};
 
 /// Anything that can be written like a transaction: a [`WriteTxn`](crate::WriteTxn), or a
 /// [`Fork`](crate::Fork) that is never published. So a plan can be tried before it is carried out.
@@ -160,7 +160,7 @@ impl<W: Session<Contents>> Draft<W> {
     pub(super) fn rollback_to(&mut self, savepoint: &Savepoint) {
         let mark = self.mark.as_ref();
         let same = mark.is_some_and(|mark| Arc::ptr_eq(mark, &savepoint.mark));
-        assert!(same, "the savepoint belongs to another transaction or fork");
+        assert!(same, "the savepoint belongs to another transaction");
         let (contents, work, log) = self.parts();
         work.return_to(savepoint.state, contents);
         *contents = savepoint.contents.clone();
@@ -203,6 +203,33 @@ impl<W: Session<Contents>> Draft<W> {
         log.push(position, key, before);
         work.put_scratch(planner);
         Ok((kept, before))
+    }
+
+    /// Puts `rows` and gives their number, or what refused one. Rows come in groups, whose places
+    /// are on their way from memory together.
+    pub(super) fn put_all(
+        &mut self,
+        position: usize,
+        mode: Mode,
+        mut rows: impl Iterator<Item = (KeyBuf, NewRow)>,
+    ) -> Result<usize, Error> {
+        let mut count = 0;
+        loop {
+            let mut group: [Option<(KeyBuf, NewRow)>; PUT_GROUP] = std::array::from_fn(|_| None);
+            let room = group.iter_mut();
+            let taken = room.zip(&mut rows).map(|(place, row)| *place = Some(row)).count();
+            if taken > 1 {
+                let keys = group.iter().flatten().map(|(key, _)| key.as_slice());
+                self.state(position).trees().prefetch_group(keys);
+            }
+            for (key, row) in group.into_iter().flatten() {
+                self.put(position, &key, mode, |meta| row.with_meta(meta))?;
+            }
+            count += taken;
+            if taken < PUT_GROUP {
+                return Ok(count);
+            }
+        }
     }
 
     /// Takes the row at `key`, a primary key, out and gives it.

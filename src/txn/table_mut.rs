@@ -70,17 +70,11 @@ impl<'txn, T: Table, D: Write> TableMut<'txn, T, D> {
     /// As [`insert`](TableMut::insert), for a row that is refused; nothing has changed then.
     pub fn insert_all(&mut self, rows: impl IntoIterator<Item = T>) -> Result<usize, Error> {
         let (position, draft) = (self.position, self.txn.draft_mut());
-        if draft.contents().table(position).len() > 0 {
-            return draft.all_or_none(|draft, _| {
-                let mut count = 0;
-                for row in rows {
-                    put(draft, position, row, Mode::Insert)?;
-                    count += 1;
-                }
-                Ok(count)
-            });
-        }
         let meta = RowMeta { created: draft.revision, modified: draft.revision };
+        if draft.contents().table(position).len() > 0 {
+            let rows = rows.into_iter().map(|row| (key_of(&row), NewRow::new(meta, row)));
+            return draft.all_or_none(|draft, _| draft.put_all(position, Mode::Insert, rows));
+        }
         let rows = rows.into_iter();
         let mut keyed = KeyedRows::with_room_for(rows.size_hint().0);
         rows.for_each(|row| keyed.push(&key_of(&row), NewRow::new(meta, row)));
@@ -98,6 +92,35 @@ impl<'txn, T: Table, D: Write> TableMut<'txn, T, D> {
     pub fn upsert(&mut self, row: T) -> Result<Option<SharedRow<T>>, Error> {
         let (_, before) = self.put(row, Mode::Upsert)?;
         Ok(before.map(|before| before.borrow().typed::<T>().share()))
+    }
+
+    /// Inserts or replaces many rows, all or none, and returns how many.
+    ///
+    /// Faster than one by one in a large table: where they go is looked for many at a time, so that
+    /// their waits for memory overlap.
+    ///
+    /// ```
+    /// # use fsmdb::{Db, Table};
+    /// # use serde::{Deserialize, Serialize};
+    /// # #[derive(Clone, Debug, Serialize, Deserialize, Table)]
+    /// # #[table(name = "nodes")]
+    /// # struct Node { #[key] id: u64 }
+    /// # let db = Db::builder().table::<Node>().build()?;
+    /// let mut txn = db.write();
+    /// txn.insert(Node { id: 7 })?;
+    /// txn.table_mut::<Node>().upsert_all((0..1000).map(|id| Node { id }))?;
+    /// assert_eq!(txn.table::<Node>().len(), 1000);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`upsert`](TableMut::upsert), for a row that is refused; nothing has changed then.
+    pub fn upsert_all(&mut self, rows: impl IntoIterator<Item = T>) -> Result<usize, Error> {
+        let (position, draft) = (self.position, self.txn.draft_mut());
+        let meta = RowMeta { created: draft.revision, modified: draft.revision };
+        let rows = rows.into_iter().map(|row| (key_of(&row), NewRow::new(meta, row)));
+        draft.all_or_none(|draft, _| draft.put_all(position, Mode::Upsert, rows))
     }
 
     /// Changes the row with the primary key `key` by a closure that works on a copy.

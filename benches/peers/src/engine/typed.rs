@@ -67,10 +67,8 @@ impl Engine for Fsmdb {
 
     fn fork(view: &Snapshot, writes: &[Write]) -> bool {
         let mut fork = view.fork();
-        let mut table = fork.table_mut::<Row>();
-        for write in writes {
-            table.upsert(Row::new(write)).expect("there is no unique index");
-        }
+        let rows = writes.iter().map(Row::new);
+        fork.table_mut::<Row>().upsert_all(rows).expect("there is no unique index");
         true
     }
 }
