@@ -203,8 +203,8 @@ pub const CHANGES_MAX: usize = 65_536;
 
 /// Most bytes of keys, rows and table names in one [`ChangeSet`](crate::ChangeSet).
 ///
-/// So that its encoding, which adds less than 16 bytes for each row, fits in a command. Beyond it no
-/// change set is made of a fork, and none is read.
+/// So that its encoding, which adds less than 16 bytes for each row, fits in a command. Beyond it
+/// no change set is made of a fork, and none is read.
 pub const CHANGE_SET_BYTES_MAX: usize = COMMAND_BYTES_MAX - 1024 * 1024 - 64 * 1024;
 
 // The rest is for what stands around the change set in its command.

@@ -8,8 +8,9 @@
 //!
 //! A branch lives short and gives all its nodes back at once. Its arena cuts blocks of all sizes
 //! from the same few chunks, one behind the other, so that a branch with ten writes needs one
-//! chunk and not one for each size. All branches of a store share a place for one chunk, where the
-//! last leaves its first and the next finds it: a chunk is so large that allocators take their time.
+//! chunk and not one for each size. All branches of a store share a place for one chunk, where one
+//! that is dropped leaves its first and the next finds it: allocators take their time over a block
+//! of that size.
 //!
 //! Under the cfg `fsmdb_node_malloc` every node is an allocation of its own, so that the address
 //! sanitizer sees any use of a freed node.

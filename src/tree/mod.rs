@@ -25,8 +25,8 @@
 //! # Invariants
 //!
 //! 1. A [`TableTrees`] is read only while its version is alive (the [`Version`] that was published
-//!    with it, or the [`Writer`] or [`Branch`] that works on it), and changed only by that writer or
-//!    branch. A [`KeptRow`] is used only within its transaction, or its branch and those off it.
+//!    with it, or the [`Writer`] or [`Branch`] that works on it), and changed only by that writer
+//!    or branch. A [`KeptRow`] is used only within its transaction, or its branch and those off it.
 //! 2. Entries come in the order of their key bytes, each key once.
 //! 3. A range whose bounds are crossed is empty; no read panics on any bounds.
 //! 4. Reads allocate nothing and write nothing.

@@ -8,10 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::draft::Draft;
 use crate::error::Error;
-use crate::key::KeyBuf;
 use crate::root::Contents;
 use crate::table::Mode;
-use crate::tree::{KeptRow, RowMeta, Session};
+use crate::tree::{KeptRow, RowMeta, RowRef, Session};
 
 /// What becomes of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,7 +55,7 @@ pub(super) enum Refusal {
     /// The bytes are not a value of the table.
     Decode(String),
     /// The row has this primary key and not the one it was named by.
-    Key(KeyBuf),
+    Key(Vec<u8>),
     Statement(Error),
 }
 
@@ -77,7 +76,7 @@ pub(super) fn carry<W: Session<Contents>, E>(
         let before = if is_taken_out {
             draft.remove(step.table, step.key)
         } else {
-            draft.contents().table(step.table).row(step.key).map(|row| row.keep())
+            draft.contents().table(step.table).row(step.key).map(RowRef::keep)
         };
         let before = before.as_ref().map(KeptRow::borrow).filter(|_| step.action != Action::Create);
         created.push(before.map_or(draft.revision, |before| before.meta().created));
@@ -104,7 +103,7 @@ fn put<W: Session<Contents>>(
     let row = row.map_err(|error| Refusal::Decode(error.to_string()))?;
     let key = schema.key_of(row.borrow());
     if *key != *step.key {
-        return Err(Refusal::Key(key));
+        return Err(Refusal::Key(key.to_vec()));
     }
     draft.put(step.table, &key, Mode::Upsert, |_| row).map(drop).map_err(Refusal::Statement)
 }

@@ -136,7 +136,7 @@ pub enum ChangeSetError {
         /// The primary key, printed.
         key: String,
         /// Why.
-        error: Error,
+        error: Box<Error>,
     },
 }
 
@@ -190,6 +190,7 @@ impl ChangeSet {
 
     /// The change set as bytes, MessagePack. Equal change sets give equal bytes.
     #[must_use]
+    #[expect(clippy::missing_panics_doc, reason = "a change set is three levels deep")]
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         messagepack::write(self, &mut bytes).expect("a change set is not deep");
@@ -231,7 +232,10 @@ impl ChangeSet {
                         let found = schema.print_key(&found);
                         ChangeSetError::KeyDiffers { table, key, found }
                     }
-                    Refusal::Statement(error) => ChangeSetError::Refused { table, key, error },
+                    Refusal::Statement(error) => {
+                        let error = Box::new(error);
+                        ChangeSetError::Refused { table, key, error }
+                    }
                 })
             })
         })

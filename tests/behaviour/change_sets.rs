@@ -130,7 +130,7 @@ fn a_change_set_that_cannot_be_applied_names_the_row_and_changes_nothing() {
     commit(&db, |txn| drop(txn.insert(Job { name: "job-50".into(), ..job(30) }).unwrap()));
     let ChangeSetError::Refused { table, key, error } = refused(&db, &set) else { panic!() };
     assert_eq!((table.as_str(), key.as_str()), ("jobs", "50"));
-    assert!(matches!(error, Error::Taken { owner, .. } if owner == "30"));
+    assert!(matches!(*error, Error::Taken { owner, .. } if owner == "30"));
 
     let other = Db::builder().table::<Job>().table::<Service>().build().unwrap();
     let unknown = refused(&other, &set);

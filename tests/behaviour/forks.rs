@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use fsmdb::{
-    Change, ChangeKind, ChangeSet, ConflictKind, Db, Descending, Error, Fork, Read, RebaseError,
-    Resolution, Savepoint, Snapshot, StartsWith, Table, Write, decode, encode,
+    Change, ChangeKind, ChangeSet, Conflict, ConflictKind, Db, Descending, Error, Fork, Read,
+    RebaseError, Resolution, Savepoint, Snapshot, StartsWith, Table, Write, decode, encode,
 };
 use serde::{Deserialize, Serialize};
 use static_assertions::{assert_impl_all, assert_not_impl_any};
@@ -71,6 +71,7 @@ fn every_statement_works_in_a_fork() {
         Ok(2)
     );
     assert_eq!(fork.table_mut::<Job>().insert_all((20..30).map(job)), Ok(10));
+    assert_eq!(fork.table_mut::<Job>().upsert_all((10..30).chain(12..15).map(job)), Ok(23));
     assert_eq!(fork.table_mut::<Job>().delete_all(..5), 5);
     assert_eq!(fork.table_mut::<Job>().retain(|job| job.id % 2 == 0), 13);
     assert_eq!(fork.table_mut::<Job>().index(Job::BY_NAME).delete_prefix(&StartsWith("job-1")), 5);
@@ -464,7 +465,7 @@ fn a_rebase_tells_all_conflicts_at_once() {
     let (newer, before) = (db.read(), jobs(&fork));
     let refused = fork.rebase(&newer).unwrap_err();
     assert_eq!(jobs(&fork), before, "the fork is unharmed");
-    let keys: Vec<_> = refused.conflicts().iter().map(|conflict| conflict.printed_key()).collect();
+    let keys: Vec<_> = refused.conflicts().iter().map(Conflict::printed_key).collect();
     assert_eq!(keys, ["0", "1", "2", "4", "9"]);
     let of = |at: usize| {
         let conflict = &refused.conflicts()[at];
