@@ -135,7 +135,8 @@ enum Verdict {
     Conflict,
 }
 
-/// A fork of `newer` with what `fork` changed on top. `resolve` decides what conflicts, or does not.
+/// A fork of `newer` with what `fork` changed on top. `resolve` decides what conflicts, or does
+/// not.
 pub(super) fn rebase(
     fork: &Fork,
     newer: &Snapshot,
