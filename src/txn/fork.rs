@@ -80,7 +80,7 @@ impl Snapshot {
     /// assert_eq!(fork.table::<Node>().len(), 1);
     /// assert_eq!(snap.table::<Node>().len(), 0);
     /// assert_eq!(db.read().table::<Node>().len(), 0);
-    /// # Ok::<(), fsmdb::Error>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
     pub fn fork(&self) -> Fork {
@@ -167,7 +167,7 @@ impl Fork {
     /// drop(parent);
     /// assert_eq!(child.table::<Node>().len(), 2);
     /// assert_eq!(child.changes().len(), 2);
-    /// # Ok::<(), fsmdb::Error>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
     /// # Panics
