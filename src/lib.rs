@@ -112,6 +112,7 @@
 //! | wait for a change | [`Snapshot::watch`], [`Db::wait_for`] |
 //! | follow all changes | [`Db::changes`], [`Db::changes_of`], [`Feed`] |
 //! | send a transaction as a value: if, then, else | [`Program`], [`WriteTxn::run`] |
+//! | try a plan out, then carry it over | [`Snapshot::fork`], [`Fork`], [`Write`], [`Fork::rebase`], [`ChangeSet`] |
 //! | save, load, look into a file | [`Snapshot::save`], [`Builder::load`], [`Db::restore`], [`inspect`] |
 //! | run behind a log | [`Fsm`], [`Machine`] |
 //! | prove that you are deterministic | [`testing::check`] |
@@ -189,9 +190,10 @@ pub use snapshot::{Progress, SnapshotError, Summary, TableSummary, inspect};
 pub use table::{IndexReader, Rows, TableReader};
 pub use tree::{Row, SharedRow};
 pub use txn::{
-    Changes, Cmp, Commit, Compare, Diff, DiffAll, Difference, Event, Feed, FeedError, FoundRows,
-    HistoryError, IndexMemory, IndexMut, Lagged, Memory, Op, OpResult, Program, ProgramError,
-    ProgramPath, ProgramReply, ProgramStep, Read, Reset, RowVersion, Savepoint, Select, Snapshot,
-    TableMemory, TableMut, VersionMemory, WaitError, WaitFor, Watcher, WriteTxn,
+    ChangeSet, ChangeSetError, Changes, Cmp, Commit, Compare, Conflict, ConflictKind, Diff,
+    DiffAll, Difference, Event, Feed, FeedError, Fork, FoundRows, HistoryError, IndexMemory,
+    IndexMut, Lagged, Memory, Op, OpResult, Program, ProgramError, ProgramPath, ProgramReply,
+    ProgramStep, Read, RebaseError, Reset, Resolution, RowVersion, Savepoint, Select, Snapshot,
+    TableMemory, TableMut, VersionMemory, WaitError, WaitFor, Watcher, Write, WriteTxn,
 };
 pub use watch::{Change, ChangeKind, Changed, Committed, OldSnapshot, Wake, Watch};

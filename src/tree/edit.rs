@@ -11,8 +11,10 @@
 //!    entries below.
 //! 2. No operation runs user code or unwinds half-way.
 
+use std::sync::Arc;
+
 use super::Tree;
-use super::arena::Arena;
+use super::arena::{Arena, Spare};
 use super::node::{FANOUT, HEAD_BYTES, NodePtr, Value};
 use super::path::{Path, Step};
 use super::row::RowPtr;
@@ -79,8 +81,16 @@ struct Grown {
 }
 
 impl Editor {
-    pub(super) fn new(stamp: u64, is_fork: bool) -> Self {
-        let arena = if is_fork { Arena::of_branch() } else { Arena::new() };
+    pub(super) fn new(stamp: u64) -> Self {
+        Self::with(Arena::new(), stamp, false)
+    }
+
+    /// The editor of a branch.
+    pub(super) fn of_branch(stamp: u64, spare: Arc<Spare>) -> Self {
+        Self::with(Arena::of_branch(spare), stamp, true)
+    }
+
+    fn with(arena: Arena, stamp: u64, is_fork: bool) -> Self {
         let scratch = Scratch::default();
         Self { arena, stamp, retired: Vec::new(), retired_bytes: 0, is_fork, scratch }
     }

@@ -16,35 +16,18 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::Arc as StdArc;
 
+use super::arena::Spare;
 use super::edit::{Editor, Item, Retired};
 use super::node::NodePtr;
 use super::reclaim::{Doomed, Ledger, free};
 use super::row::{NewRow, RowPtr};
-use super::table::TableTrees;
+use super::workspace::{Contents, Mark, Session, Workspace};
 use crate::sync::{Arc, AtomicBool, AtomicPtr, AtomicU64, Mutex, Ordering};
 
 /// Room for rows that one transaction makes, kept for the next.
 const ROWS_MADE_KEPT: usize = 1024;
-
-/// What a version consists of, as far as the engine must know it: the trees of its tables.
-pub(crate) trait Contents: Clone + Send {
-    /// What statements want to keep from one to the next: buffers.
-    type Scratch: Default + Send;
-
-    /// Calls `visit` with the trees of each table.
-    fn for_each_table(&self, visit: &mut dyn FnMut(&TableTrees));
-}
-
-/// What statements work in: a write transaction or a fork.
-pub(crate) trait Workspace {
-    /// The means to change trees.
-    fn editor(&mut self) -> &mut Editor;
-    /// Makes `row` one of the database, with so many entries in indexes.
-    fn settle(&mut self, row: NewRow, entries: usize) -> RowPtr;
-    /// Says that the contents are not whole, so that they cannot be published.
-    fn poison(&mut self);
-}
 
 /// The memory behind the versions of one database. A clone is another handle on it.
 pub(crate) struct Store<C: Contents> {
@@ -56,6 +39,8 @@ struct Shared<C: Contents> {
     deaths: AtomicU64,
     /// The engine, from a box, while no writer has it; null otherwise.
     engine: AtomicPtr<Engine<C>>,
+    /// Where branches leave a chunk to each other; the writer never looks at it.
+    spare: StdArc<Spare>,
     marker: PhantomData<Mutex<Box<Engine<C>>>>,
 }
 
@@ -123,12 +108,6 @@ struct Segment<C> {
     contents: C,
 }
 
-/// A frozen state of a transaction.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Mark {
-    segment: Option<usize>,
-}
-
 impl<C: Contents> Clone for Store<C> {
     fn clone(&self) -> Self {
         Self { shared: Arc::clone(&self.shared) }
@@ -139,7 +118,7 @@ impl<C: Contents> Store<C> {
     /// A store whose first version has the contents `first`, with empty trees.
     pub(crate) fn new(first: C) -> Self {
         let engine = Engine {
-            editor: Editor::new(1, false),
+            editor: Editor::new(1),
             ledger: Ledger::default(),
             current: first,
             made: Vec::new(),
@@ -147,7 +126,8 @@ impl<C: Contents> Store<C> {
         };
         let engine = AtomicPtr::new(Box::into_raw(Box::new(engine)));
         let deaths = AtomicU64::new(0);
-        Self { shared: Arc::new(Shared { deaths, engine, marker: PhantomData }) }
+        let spare = StdArc::default();
+        Self { shared: Arc::new(Shared { deaths, engine, spare, marker: PhantomData }) }
     }
 
     /// Takes the writer out.
@@ -175,6 +155,10 @@ impl<C: Contents> Version<C> {
         self.stamp
     }
 
+    pub(super) fn spare(&self) -> &StdArc<Spare> {
+        &self.store.shared.spare
+    }
+
     /// The store that the version stands in.
     pub(crate) fn store(&self) -> &Store<C> {
         &self.store
@@ -194,31 +178,7 @@ impl<C: Contents> Writer<C> {
         self.engine.as_mut().expect("the engine is here until the writer ends")
     }
 
-    /// Takes out the buffers of statements, or makes them if the last statement failed and kept
-    /// them.
-    pub(crate) fn take_scratch(&mut self) -> Box<C::Scratch> {
-        self.engine().scratch.take().unwrap_or_default()
-    }
-
-    /// Gives the buffers back for the next statement.
-    pub(crate) fn put_scratch(&mut self, scratch: Box<C::Scratch>) {
-        self.engine().scratch = Some(scratch);
-    }
-
-    /// Freezes the state of the transaction, which is `contents`.
-    pub(crate) fn mark(&mut self, contents: &C) -> Mark {
-        self.end_segment(contents);
-        Mark { segment: self.parent }
-    }
-
-    /// Goes back, or forth, to a frozen state; the state left behind is `contents`. The caller goes
-    /// on with the contents that it marked.
-    pub(crate) fn return_to(&mut self, mark: Mark, contents: &C) {
-        self.end_segment(contents);
-        self.parent = mark.segment;
-    }
-
-    /// As [`return_to`](Writer::return_to), to the beginning of the transaction.
+    /// As [`return_to`](Session::return_to), to the beginning of the transaction.
     pub(crate) fn restart(&mut self, contents: &C) {
         self.end_segment(contents);
         self.parent = None;
@@ -398,6 +358,26 @@ impl<C: Contents> Workspace for Writer<C> {
 
     fn poison(&mut self) {
         self.is_poisoned = true;
+    }
+}
+
+impl<C: Contents> Session<C> for Writer<C> {
+    fn take_scratch(&mut self) -> Box<C::Scratch> {
+        self.engine().scratch.take().unwrap_or_default()
+    }
+
+    fn put_scratch(&mut self, scratch: Box<C::Scratch>) {
+        self.engine().scratch = Some(scratch);
+    }
+
+    fn mark(&mut self, contents: &C) -> Mark {
+        self.end_segment(contents);
+        Mark { segment: self.parent }
+    }
+
+    fn return_to(&mut self, mark: Mark, contents: &C) {
+        self.end_segment(contents);
+        self.parent = mark.segment;
     }
 }
 

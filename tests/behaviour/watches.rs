@@ -522,8 +522,10 @@ fn run(txn: &mut WriteTxn<'_>, statement: Statement) {
     }
 }
 
+const CASES: u32 = if cfg!(debug_assertions) { 192 } else { 2_000 };
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(if cfg!(debug_assertions) { 192 } else { 2_000 }))]
+    #![proptest_config(ProptestConfig::with_cases(CASES))]
 
     /// A watch ends if and only if the answer is not the one that was read.
     #[test]
