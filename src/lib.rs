@@ -190,10 +190,11 @@ pub use snapshot::{Progress, SnapshotError, Summary, TableSummary, inspect};
 pub use table::{IndexReader, Rows, TableReader};
 pub use tree::{Row, SharedRow};
 pub use txn::{
-    ChangeSet, ChangeSetError, Changes, Cmp, Commit, Compare, Conflict, ConflictKind, Diff,
-    DiffAll, Difference, Event, Feed, FeedError, Fork, FoundRows, HistoryError, IndexMemory,
-    IndexMut, Lagged, Memory, Op, OpResult, Program, ProgramError, ProgramPath, ProgramReply,
-    ProgramStep, Read, RebaseError, Reset, Resolution, RowVersion, Savepoint, Select, Snapshot,
-    TableMemory, TableMut, VersionMemory, WaitError, WaitFor, Watcher, Write, WriteTxn,
+    ChangeSet, ChangeSetError, Changes, Cmp, Commit, CommitError, Compare, Conflict, ConflictKind,
+    Diff, DiffAll, Difference, Event, Feed, FeedError, Fork, FoundRows, HistoryError, IndexMemory,
+    IndexMut, Lagged, Memory, Op, OpResult, OptimisticTxn, Program, ProgramError, ProgramPath,
+    ProgramReply, ProgramStep, Read, ReadConflict, RebaseError, Reset, Resolution, RowVersion,
+    Savepoint, Select, Snapshot, TableMemory, TableMut, TransactError, VersionMemory, WaitError,
+    WaitFor, Watcher, Write, WriteTxn,
 };
 pub use watch::{Change, ChangeKind, Changed, Committed, OldSnapshot, Wake, Watch};

@@ -203,6 +203,12 @@ pub const BULK_ROWS_RESERVED: usize = 1 << 20;
 /// misses anything.
 pub const QUESTIONS_MAX: usize = 65_536;
 
+/// How often [`Db::transact`](crate::Db::transact) runs its closure before it gives up.
+///
+/// Each time another commit has changed what was read; with so many in a row the data is contended
+/// beyond what trying again can help.
+pub const TRANSACT_ATTEMPTS_MAX: u32 = 64;
+
 /// Commits that the log of the change feeds keeps, unless the builder says otherwise.
 ///
 /// A feed that is further behind is told that it lags. Enough for a second of a busy writer.

@@ -10,7 +10,7 @@ use crate::tree::{RowRef, TreeRef};
 /// Whether the answers of `old` and `new`, of one schema, differ.
 ///
 /// Two rows are the same when their values are, whenever they were written.
-pub(super) fn differs(question: &Question, old: &Contents, new: &Contents) -> bool {
+pub(crate) fn differs(question: &Question, old: &Contents, new: &Contents) -> bool {
     let table = question.tree.table;
     let both = Both { old: old.table(table), new: new.table(table), index: question.tree.index };
     if question.aspect == Aspect::Modified {

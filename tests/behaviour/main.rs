@@ -20,6 +20,7 @@ mod indexes;
 mod lookups;
 mod machine;
 mod metadata;
+mod optimistic;
 mod program_model;
 mod programs;
 mod programs_hostile;
