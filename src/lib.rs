@@ -183,7 +183,7 @@ pub use key::{
     AsKey, AsPrefix, Descending, Elements, Folded, Key, KeyBuf, KeyError, KeyRange, KeyReader,
     PrefixEnd, StartsWith, StartsWithBytes, TextKey, decode, encode,
 };
-pub use machine::{Fsm, Machine, MachineError, Outcome, testing};
+pub use machine::{CarriesIntents, Fsm, Machine, MachineError, Outcome, testing};
 pub use revision::{Applied, Revision};
 pub use schema::{Cardinality, Index, IndexDef, IndexKeys, Many, Table, Unique};
 pub use snapshot::{Progress, SnapshotError, Summary, TableSummary, inspect};
@@ -192,9 +192,9 @@ pub use tree::{Row, SharedRow};
 pub use txn::{
     ChangeSet, ChangeSetError, Changes, Cmp, Commit, CommitError, Compare, Conflict, ConflictKind,
     Diff, DiffAll, Difference, Event, Feed, FeedError, Fork, FoundRows, HistoryError, IndexMemory,
-    IndexMut, Lagged, Memory, Op, OpResult, OptimisticTxn, Program, ProgramError, ProgramPath,
-    ProgramReply, ProgramStep, Read, ReadConflict, RebaseError, Reset, Resolution, RowVersion,
-    Savepoint, Select, Snapshot, TableMemory, TableMut, TransactError, VersionMemory, WaitError,
-    WaitFor, Watcher, Write, WriteTxn,
+    IndexMut, Intent, IntentError, Lagged, Memory, Op, OpResult, OptimisticTxn, Program,
+    ProgramError, ProgramPath, ProgramReply, ProgramStep, Read, ReadConflict, RebaseError, Reset,
+    Resolution, RowVersion, Savepoint, Select, Snapshot, TableMemory, TableMut, TransactError,
+    VersionMemory, WaitError, WaitFor, Watcher, Write, WriteTxn,
 };
 pub use watch::{Change, ChangeKind, Changed, Committed, OldSnapshot, Wake, Watch};

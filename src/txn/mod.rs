@@ -9,6 +9,7 @@
 //! | `write.rs` | the write transaction: a draft that is published |
 //! | `fork.rs` | the fork: a draft that never is |
 //! | `optimistic.rs` | the optimistic transaction: a draft that is validated before it is published |
+//! | `intent.rs` | the optimistic transaction as a value |
 //! | `rebase.rs`, `change_set.rs`, `carry.rs` | how what a fork changed gets onto a newer version |
 //! | `diff.rs` | what differs between two snapshots |
 //! | `program/` | transactions that are values |
@@ -36,6 +37,7 @@ mod diff;
 mod draft;
 mod feed;
 mod fork;
+mod intent;
 mod memory;
 mod optimistic;
 mod past;
@@ -53,6 +55,7 @@ pub use diff::{Diff, DiffAll, Difference};
 pub use draft::Write;
 pub use feed::{Changes, Commit, Event, Feed, FeedError, Lagged, Reset};
 pub use fork::Fork;
+pub use intent::{Intent, IntentError};
 pub(crate) use memory::memory;
 pub use memory::{IndexMemory, Memory, TableMemory, VersionMemory};
 pub use optimistic::{CommitError, OptimisticTxn, ReadConflict, TransactError};

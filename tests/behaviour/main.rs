@@ -17,6 +17,7 @@ mod history;
 mod hostile_files;
 mod impure;
 mod indexes;
+mod intents;
 mod lookups;
 mod machine;
 mod metadata;
