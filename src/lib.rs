@@ -110,6 +110,8 @@
 //! | write | [`Db::write`], [`WriteTxn`], [`TableMut`], [`Savepoint`], [`Change`] |
 //! | compare two versions | [`Snapshot::diff`], [`Snapshot::diff_all`], [`Difference`], [`Change`] |
 //! | wait for a change | [`Snapshot::watch`], [`Db::wait_for`] |
+//! | write without the lock, validated at the commit | [`Db::transact`], [`Db::optimistic`], [`Intent`] |
+//! | read the past | [`Db::at`], [`Db::versions`], [`Retention`] |
 //! | follow all changes | [`Db::changes`], [`Db::changes_of`], [`Feed`] |
 //! | send a transaction as a value: if, then, else | [`Program`], [`WriteTxn::run`] |
 //! | try a plan out, then carry it over | [`Snapshot::fork`], [`Fork`], [`Write`], [`Fork::rebase`], [`ChangeSet`] |

@@ -7,16 +7,16 @@ use crate::revision::Revision;
 use crate::txn::{CommitError, OptimisticTxn, TransactError};
 
 impl Db {
-    /// Starts a transaction that holds no lock while it works; see [`OptimisticTxn`]. It is given to
-    /// [`commit`](Db::commit).
+    /// Starts a transaction that holds no lock while it works; see [`OptimisticTxn`]. It is given
+    /// to [`commit`](Db::commit).
     #[must_use]
     pub fn optimistic(&self) -> OptimisticTxn {
         OptimisticTxn::new(self.read())
     }
 
-    /// Publishes the writes of an optimistic transaction if no commit since its beginning has changed
-    /// what it has read. One that has written nothing is serialisable as it is: its revision is that
-    /// of its beginning, and nothing is published.
+    /// Publishes the writes of an optimistic transaction if no commit since its beginning has
+    /// changed what it has read. One that has written nothing is serialisable as it is: its
+    /// revision is that of its beginning, and nothing is published.
     ///
     /// # Errors
     ///
@@ -66,8 +66,8 @@ impl Db {
     ///
     /// # Errors
     ///
-    /// [`TransactError::Aborted`] with the error of `body`; [`TransactError::Commit`], with the last
-    /// conflict when there were too many.
+    /// [`TransactError::Aborted`] with the error of `body`; [`TransactError::Commit`], with the
+    /// last conflict when there were too many.
     pub fn transact<A, E>(
         &self,
         mut body: impl FnMut(&mut OptimisticTxn) -> Result<A, E>,

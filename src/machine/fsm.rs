@@ -69,8 +69,8 @@ pub trait Fsm: Send + Sync + 'static {
     fn apply(&self, txn: &mut WriteTxn<'_>, at: Applied, command: Self::Command) -> Self::Reply;
 }
 
-/// A state machine of which a command can carry an [`Intent`]: so that a closure runs at any replica
-/// and its transaction through the log.
+/// A state machine of which a command can carry an [`Intent`]: so that a closure runs at any
+/// replica and its transaction through the log.
 pub trait CarriesIntents: Fsm {
     /// The command that carries `intent`; to apply it is [`Intent::apply`].
     fn carry(intent: Intent) -> Self::Command;

@@ -257,8 +257,8 @@ impl RowPtr {
         }
     }
 
-    /// Whether there is one handle, which can then be given on: nobody is left who could make another
-    /// of it.
+    /// Whether there is one handle, which can then be given on: nobody is left who could make
+    /// another of it.
     pub(super) fn is_alone(self) -> bool {
         self.header().handles.load(Ordering::Acquire) == 1
     }

@@ -238,8 +238,8 @@ impl Intent {
     ///
     /// # Errors
     ///
-    /// [`IntentError::Conflict`], [`IntentError::Refused`], [`IntentError::Unknown`]; `txn` is as it
-    /// was before then.
+    /// [`IntentError::Conflict`], [`IntentError::Refused`], [`IntentError::Unknown`]; `txn` is as
+    /// it was before then.
     pub fn apply(&self, txn: &mut impl Write) -> Result<(), IntentError> {
         let contents = txn.draft().contents();
         let trees = self.positions(contents)?;

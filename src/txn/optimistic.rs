@@ -21,8 +21,8 @@ use crate::watch::{Change, differs};
 /// A transaction that holds no lock while it works, from [`Db::optimistic`](crate::Db::optimistic).
 ///
 /// It reads the version of its beginning and its own writes, and notes what it reads as
-/// [`Snapshot::watch`] does: rows and their absence, ranges as far as they were taken, counts, index
-/// values. [`commit`](OptimisticTxn::commit) publishes its writes if no commit since then has
+/// [`Snapshot::watch`] does: rows and their absence, ranges as far as they were taken, counts,
+/// index values. [`commit`](OptimisticTxn::commit) publishes its writes if no commit since then has
 /// changed an answer; so transactions that commit are serialisable, phantoms included: each could
 /// have run at its commit, alone. What was noted is compared by value; revisions of rows and tables
 /// are not (see [`Watcher`](crate::Watcher)).

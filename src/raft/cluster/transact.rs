@@ -42,7 +42,8 @@ impl<F: CarriesIntents> Cluster<F> {
     ///
     /// # Errors
     ///
-    /// [`ClusterTransactError`]. After [`ProposeError::Unknown`] the transaction may have been done.
+    /// [`ClusterTransactError`]. After [`ProposeError::Unknown`] the transaction may have been
+    /// done.
     pub fn transact<A, E>(
         &self,
         id: u64,
