@@ -66,7 +66,7 @@ impl Drop for Woken {
 impl Hub {
     pub(crate) fn new(root: Root, feeds: FeedLimits) -> Self {
         let interest = AtomicUsize::new(usize::from(feeds.is_kept));
-        let feeds = Mutex::new(FeedLog::new(feeds, root.revision));
+        let feeds = Mutex::new(FeedLog::new(feeds, root.serial(), root.revision));
         let state = Mutex::new(State::default());
         let (bell, is_closed) = (Bell::new(), AtomicBool::new(false));
         Self { root: RootCell::new(root), interest, state, feeds, bell, is_closed }
@@ -166,14 +166,15 @@ impl Hub {
         since: Option<Revision>,
     ) -> Result<(Position, Arc<Root>), (Revision, Revision)> {
         self.interest.fetch_add(1, Ordering::Relaxed);
-        let begins = self.feeds().enter();
+        // Held until the log has begun: another feed must not take an old floor for the new one.
+        let mut feeds = self.feeds();
+        let begins = feeds.enter();
         // As in `enter`: a commit that has not seen this feed is in the version that is loaded now.
         fence(Ordering::SeqCst);
         let current = self.root.load();
         let newest = current.revision;
-        let mut feeds = self.feeds();
         if begins {
-            feeds.begin(newest);
+            feeds.begin(current.serial(), newest);
         }
         let position = match since.filter(|since| *since != newest) {
             None => Ok(feeds.behind(current.serial())),

@@ -304,6 +304,8 @@ fn a_restore_that_goes_back_is_heard_of_before_what_comes_after_it() {
 fn the_end_of_the_database_ends_feeds_after_their_last_item() {
     model(|| {
         let db = database();
+        // What threads have together by an `Arc` of `std` may go only after both have ended.
+        let kept = db.changes();
         let mut early = db.changes().open();
         let reader = thread::spawn(move || {
             assert!(matches!(early.next(), Some(Ok(Event::Commit(_)))));
@@ -317,5 +319,6 @@ fn the_end_of_the_database_ends_feeds_after_their_last_item() {
         drop(db);
         reader.join().unwrap();
         late.join().unwrap();
+        drop(kept);
     });
 }

@@ -287,6 +287,8 @@ fn who_waits_when_the_database_ends_after_a_commit_gets_the_version_or_learns_of
         let db = traced_database();
         let first = commit_traced(&db, 1);
         let early = db.read();
+        // What threads have together by an `Arc` of `std` may go only after both have ended.
+        let kept = db.changes();
         let waiter = {
             let wait = db.wait_for(Revision(2));
             thread::spawn(move || match wait.wait(None) {
@@ -299,7 +301,7 @@ fn who_waits_when_the_database_ends_after_a_commit_gets_the_version_or_learns_of
         waiter.join().unwrap();
         assert!(!first.is(), "freed while it was held");
         assert_eq!(read_traced(&early), 1);
-        drop(early);
+        drop((early, kept));
         assert!(first.is() && second.is());
     });
 }
