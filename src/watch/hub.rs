@@ -166,7 +166,8 @@ impl Hub {
         since: Option<Revision>,
     ) -> Result<(Position, Arc<Root>), (Revision, Revision)> {
         self.interest.fetch_add(1, Ordering::Relaxed);
-        // Held until the log has begun: another feed must not take an old floor for the new one.
+        // Held until the version is loaded and the log has begun: another feed must not take an old
+        // floor for the new one, and what the log drops meanwhile would be missed unseen.
         let mut feeds = self.feeds();
         let begins = feeds.enter();
         // As in `enter`: a commit that has not seen this feed is in the version that is loaded now.
@@ -199,8 +200,10 @@ impl Hub {
 
     /// Moves a feed to behind the current version, which is given.
     pub(crate) fn skip(&self, position: &mut Position) -> Arc<Root> {
+        // Held while the version is loaded: what the log drops meanwhile would be missed unseen.
+        let feeds = self.feeds();
         let current = self.root.load();
-        *position = self.feeds().behind(current.serial());
+        *position = feeds.behind(current.serial());
         current
     }
 

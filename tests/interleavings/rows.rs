@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use fsmdb::{Db, Event, Revision, Snapshot, Table, WriteTxn};
 use serde::{Deserialize, Serialize};
@@ -22,12 +22,14 @@ impl Token {
         Self(Arc::new(value))
     }
 
+    #[cfg(fsmdb_loom)]
     pub(crate) fn value(&self) -> u8 {
         *self.0
     }
 
     /// By which the end can be seen.
-    pub(crate) fn end(&self) -> Weak<u8> {
+    #[cfg(fsmdb_loom)]
+    pub(crate) fn end(&self) -> std::sync::Weak<u8> {
         Arc::downgrade(&self.0)
     }
 }

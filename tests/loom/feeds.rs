@@ -191,6 +191,27 @@ fn a_feed_that_is_too_slow_is_told_and_misses_nothing_else() {
 }
 
 #[test]
+fn a_feed_that_begins_or_skips_beside_a_log_that_overflows_misses_nothing_unseen() {
+    for is_skip in [false, true] {
+        model(move || {
+            let db = builder().feed_limits(1, usize::MAX).build().unwrap();
+            let mut open = db.changes().open();
+            let changes = db.changes();
+            let reader = thread::spawn(move || {
+                let (snap, feed) =
+                    if is_skip { (open.catch_up(), open) } else { changes.follow() };
+                (Told { last: snap.revision() }, feed)
+            });
+            commit(&db, 1);
+            commit(&db, 2);
+            let (mut told, mut feed) = reader.join().unwrap();
+            while told.hear(feed.try_next()) {}
+            assert_eq!(told.last, Revision(2));
+        });
+    }
+}
+
+#[test]
 fn a_feed_can_be_dropped_while_a_commit_tells_it() {
     model(|| {
         let db = database();
