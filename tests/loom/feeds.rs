@@ -198,8 +198,7 @@ fn a_feed_that_begins_or_skips_beside_a_log_that_overflows_misses_nothing_unseen
             let mut open = db.changes().open();
             let changes = db.changes();
             let reader = thread::spawn(move || {
-                let (snap, feed) =
-                    if is_skip { (open.catch_up(), open) } else { changes.follow() };
+                let (snap, feed) = if is_skip { (open.catch_up(), open) } else { changes.follow() };
                 (Told { last: snap.revision() }, feed)
             });
             commit(&db, 1);

@@ -5,8 +5,8 @@
 //!
 //! Under this cfg the published root stands in a modelled lock (see `src/root.rs`), so the models
 //! are of the protocol above the cell: who holds the writer, what is published when, what readers
-//! and handles see of it, and who is told. Rows and tree nodes never change once published, and stay
-//! out. In the models of the engine rows carry a modelled cell (`traced.rs`).
+//! and handles see of it, and who is told. Rows and tree nodes never change once published, and
+//! stay out. In the models of the engine rows carry a modelled cell (`traced.rs`).
 //!
 //! A model knows no time: a wait with a timeout looks and returns, one without is a real one, and a
 //! wake that is missed is a deadlock, which `loom` reports.

@@ -1,5 +1,5 @@
-//! Rows that carry a modelled cell, which whoever frees them writes: a free that is not ordered after
-//! every read is found by `loom` itself.
+//! Rows that carry a modelled cell, which whoever frees them writes: a free that is not ordered
+//! after every read is found by `loom` itself.
 
 use fsmdb::{Db, Snapshot, Table, WriteTxn};
 use serde::{Deserialize, Serialize};

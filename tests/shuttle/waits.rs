@@ -5,9 +5,7 @@ use shuttle::rand::{Rng, thread_rng};
 use shuttle::scheduler::{PctScheduler, RandomScheduler};
 use shuttle::thread;
 
-use crate::rows::{
-    Follower, Left, assert_nobody_waits, builder, content, database, file_of, put,
-};
+use crate::rows::{Follower, Left, assert_nobody_waits, builder, content, database, file_of, put};
 use crate::{DEPTH, IDS, READERS, explore, schedules, write_some};
 
 const COMMITS: usize = 8;
