@@ -3,6 +3,8 @@
 //!
 //! `cargo bench --bench costs`; `-- --test` runs everything once and small, to see that it works.
 
+#![expect(clippy::disallowed_methods, reason = "it measures time")]
+
 use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};
@@ -232,7 +234,7 @@ fn feeds(scale: &Scale) {
             let (feed, started) = (busy.changes().open(), Arc::clone(&started));
             thread::spawn(move || {
                 started.wait();
-                feed.filter(|event| event.is_ok()).count()
+                feed.filter(Result::is_ok).count()
             })
         })
         .collect();

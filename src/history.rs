@@ -18,7 +18,7 @@ use std::fmt;
 
 use crate::revision::Revision;
 use crate::root::Root;
-use crate::sync::{Arc, AtomicUsize, Mutex, Ordering};
+use crate::sync::{Arc, AtomicUsize, Mutex, Ordering, PoisonError};
 use map::Map;
 
 /// How many versions a database keeps after newer ones have taken their place; the first limit that
@@ -120,7 +120,7 @@ impl History {
 
     /// The version of `revision`, if it is kept.
     pub(crate) fn get(&self, revision: Revision) -> Option<Arc<Root>> {
-        let root = |kept: &Kept| kept.root.lock().unwrap_or_else(|p| p.into_inner()).clone();
+        let root = |kept: &Kept| kept.root.lock().unwrap_or_else(PoisonError::into_inner).clone();
         self.versions.with(revision.0, root).flatten()
     }
 
@@ -141,7 +141,7 @@ impl History {
 }
 
 fn take(slot: &Mutex<Option<Arc<Root>>>) -> Option<Arc<Root>> {
-    slot.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take()
+    slot.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
 impl fmt::Debug for History {

@@ -34,6 +34,8 @@ pub(crate) use std::sync::RwLock;
 mod signal;
 pub(crate) use signal::{Bell, Reason, Signal, SignalListener};
 
+pub(crate) use std::sync::PoisonError;
+
 /// The right to write, which one transaction has at a time.
 ///
 /// Unlike a mutex it cannot be poisoned: a transaction that panicked has published nothing, so

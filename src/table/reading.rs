@@ -11,6 +11,7 @@ use std::ops::Bound;
 use super::question::{Aspect, Extent, Question, Span, TreeId};
 use crate::key::KeyBuf;
 use crate::limits::QUESTIONS_MAX;
+use crate::sync::PoisonError;
 use crate::sync::unmodelled::Mutex;
 use crate::tree::TreeRef;
 
@@ -30,7 +31,7 @@ struct Asked {
 
 impl ReadLog {
     fn note(&self, tree: TreeId, extent: Extent, aspect: Aspect) {
-        let mut asked = self.asked.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         let Asked { trees, count } = &mut *asked;
         let questions = trees.entry(tree).or_default();
         if *count >= QUESTIONS_MAX {
@@ -47,7 +48,7 @@ impl ReadLog {
 
     /// All questions, each once; the log is empty then.
     pub(crate) fn take_questions(&self) -> Vec<Question> {
-        let mut asked = self.asked.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         let trees = std::mem::take(&mut *asked).trees.into_iter();
         let questions = trees.flat_map(|(tree, questions)| {
             let questions = questions.into_iter();

@@ -42,8 +42,7 @@ impl<T> Changes<T> {
     /// Gives the current version, and a feed of everything that is committed after it: nothing is
     /// missing between the two, and nothing is in both.
     pub fn follow(self) -> (Snapshot, Feed) {
-        let opened = self.hub.open_feed(None);
-        let (position, current) = opened.expect("the current version can always be followed");
+        let (position, current) = self.hub.open_feed();
         let feed = Feed::new(self.hub, self.filter, position, current.revision);
         (Snapshot::new(current), feed)
     }
@@ -60,8 +59,8 @@ impl<T> Changes<T> {
     /// [`FeedError::Gone`] when some are not, [`FeedError::Ahead`] when the database has not come
     /// to that revision.
     pub fn since(self, revision: Revision) -> Result<Feed, FeedError> {
-        match self.hub.open_feed(Some(revision)) {
-            Ok((position, _)) => Ok(Feed::new(self.hub, self.filter, position, revision)),
+        match self.hub.open_feed_since(revision) {
+            Ok(position) => Ok(Feed::new(self.hub, self.filter, position, revision)),
             Err((_, newest)) if revision > newest => Err(FeedError::Ahead { revision, newest }),
             Err((floor, _)) => Err(FeedError::Gone { revision, floor }),
         }

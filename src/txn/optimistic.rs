@@ -15,14 +15,14 @@ use crate::revision::Revision;
 use crate::root::Contents;
 use crate::schema::{Table, TableSchema};
 use crate::table::{Extent, Question, ReadLog, TableReader};
-use crate::tree::{Branch, KeptRow, NewRow, RowMeta, SharedRow};
+use crate::tree::{Branch, KeptRow, NewRow, RowMeta, RowRef, SharedRow};
 use crate::watch::{Change, differs};
 
 /// A transaction that holds no lock while it works, from [`Db::optimistic`](crate::Db::optimistic).
 ///
 /// It reads the version of its beginning and its own writes, and notes what it reads as
 /// [`Snapshot::watch`] does: rows and their absence, ranges as far as they were taken, counts,
-/// index values. [`commit`](OptimisticTxn::commit) publishes its writes if no commit since then has
+/// index values. [`Db::commit`](crate::Db::commit) publishes its writes if no commit since then has
 /// changed an answer; so transactions that commit are serialisable, phantoms included: each could
 /// have run at its commit, alone. What was noted is compared by value; revisions of rows and tables
 /// are not (see [`Watcher`](crate::Watcher)).
@@ -192,7 +192,7 @@ impl OptimisticTxn {
         let mut changes: Vec<(usize, Vec<u8>, Action, Option<KeptRow>)> = Vec::new();
         if let Some(contents) = &contents {
             log.for_each_net(contents, |net| {
-                let row = net.after.map(|row| row.keep());
+                let row = net.after.map(RowRef::keep);
                 let action = Action::of_row(net.after, revision);
                 changes.push((net.table, net.key.to_vec(), action, row));
             });

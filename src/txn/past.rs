@@ -8,7 +8,7 @@ use super::read::Snapshot;
 use crate::key::AsKey;
 use crate::revision::Revision;
 use crate::schema::Table;
-use crate::tree::SharedRow;
+use crate::tree::{Row, SharedRow};
 use crate::watch::Hub;
 
 /// Why a revision cannot be read.
@@ -85,7 +85,7 @@ pub(crate) fn versions<T: Table, Q: AsKey<T::Key> + ?Sized>(
 ) -> Vec<RowVersion<T>> {
     let mut versions: Vec<RowVersion<T>> = Vec::new();
     let mut add = |snapshot: &Snapshot| {
-        let row = snapshot.table::<T>().get(key).map(|row| row.share());
+        let row = snapshot.table::<T>().get(key).map(Row::share);
         let is_same = versions.last().is_some_and(|last| match (&last.row, &row) {
             (None, None) => true,
             (Some(one), Some(other)) => SharedRow::ptr_eq(one, other),

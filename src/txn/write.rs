@@ -150,7 +150,7 @@ impl<'db> WriteTxn<'db> {
         let mut contents = self.draft.contents().clone();
         let version = self.draft.work.peek(&contents);
         contents.revision = self.draft.revision;
-        let serial = self.base.as_ref().expect(RUNS).serial();
+        let serial = self.base.as_ref().map_or(0, |base| base.serial());
         Snapshot::new(Arc::new(Root::new(contents, version, serial)))
     }
 

@@ -26,7 +26,7 @@ use crate::history::{History, Retention};
 use crate::revision::Revision;
 use crate::root::{Contents, Root, RootCell};
 use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Bell, Mutex, MutexGuard, Ordering};
-use crate::sync::{Reason, Signal, fence};
+use crate::sync::{PoisonError, Reason, Signal, fence};
 use crate::table::Question;
 use crate::tree::{Found, Writer};
 
@@ -124,7 +124,7 @@ impl Hub {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Publishes the version that `touched` says how a transaction made of `old`, of which it has
@@ -212,18 +212,38 @@ impl Hub {
     }
 
     fn feeds(&self) -> MutexGuard<'_, FeedLog> {
-        self.feeds.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.feeds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Opens a feed behind `since`, or behind the version that is given with it.
+    /// Opens a feed behind the version that is given with it.
+    pub(crate) fn open_feed(&self) -> (Position, Arc<Root>) {
+        self.enter_feed(|feeds, current| (feeds.behind(current.serial()), Arc::clone(current)))
+    }
+
+    /// Opens a feed behind `revision`.
     ///
     /// # Errors
     ///
     /// The lowest revision behind which one can follow, and the newest.
-    pub(crate) fn open_feed(
+    pub(crate) fn open_feed_since(
         &self,
-        since: Option<Revision>,
-    ) -> Result<(Position, Arc<Root>), (Revision, Revision)> {
+        revision: Revision,
+    ) -> Result<Position, (Revision, Revision)> {
+        let opened = self.enter_feed(|feeds, current| {
+            let newest = current.revision;
+            if revision == newest {
+                return Ok(feeds.behind(current.serial()));
+            }
+            feeds.since(revision, newest).map_err(|floor| (floor, newest))
+        });
+        if opened.is_err() {
+            self.close_feed();
+        }
+        opened
+    }
+
+    /// Enters a feed, which `begin` says where to begin.
+    fn enter_feed<A>(&self, begin: impl FnOnce(&FeedLog, &Arc<Root>) -> A) -> A {
         self.interest.fetch_add(1, Ordering::Relaxed);
         // Held until the version is loaded and the log has begun: another feed must not take an old
         // floor for the new one, and what the log drops meanwhile would be missed unseen.
@@ -232,19 +252,10 @@ impl Hub {
         // As in `enter`: a commit that has not seen this feed is in the version that is loaded now.
         fence(Ordering::SeqCst);
         let current = self.root.load();
-        let newest = current.revision;
         if begins {
-            feeds.begin(current.serial(), newest);
+            feeds.begin(current.serial(), current.revision);
         }
-        let position = match since.filter(|since| *since != newest) {
-            None => Ok(feeds.behind(current.serial())),
-            Some(since) => feeds.since(since, newest),
-        };
-        drop(feeds);
-        position.map(|position| (position, current)).map_err(|floor| {
-            self.close_feed();
-            (floor, newest)
-        })
+        begin(&feeds, &current)
     }
 
     pub(crate) fn close_feed(&self) {

@@ -223,7 +223,7 @@ fn a_restore_is_an_item_with_its_difference() {
 fn a_feed_ends_with_the_database() {
     let db = builder().build().unwrap();
     let feed = db.changes().open();
-    let reader = std::thread::spawn(move || feed.map(|event| event.unwrap()).count());
+    let reader = std::thread::spawn(move || feed.inspect(|event| assert!(event.is_ok())).count());
     put(&db, 1, 1);
     put(&db, 2, 1);
     drop(db);
@@ -429,7 +429,7 @@ impl Reader {
                 let next = next.expect("nothing is told that did not happen");
                 let Happened::Commit(revision, changes) = &happened[next] else { panic!() };
                 let expected: Vec<_> =
-                    changes.iter().filter(|change| self.part.has(change)).cloned().collect();
+                    changes.iter().filter(|change| self.part.has(change)).copied().collect();
                 assert_eq!(commit.revision(), *revision);
                 assert_eq!(commit.changes().map(plain).collect::<Vec<_>>(), expected);
                 self.at = next + 1;
