@@ -9,6 +9,9 @@
 //! 1. Items are in the order in which their versions were published, each version once.
 //! 2. Every change after `floor` is in the items.
 //! 3. The items are within the limits, or there is one alone.
+//! 4. A feed that begins, or skips, loads its version under the lock of the log: nothing is pushed
+//!    or dropped between the version and the position behind it. The log may be one commit behind
+//!    that version, and says nothing of the newest revision until it has come there.
 
 use std::collections::VecDeque;
 use std::fmt;

@@ -242,12 +242,12 @@ macro_rules! by_both {
 }
 
 by_both! {
-    watches: watches_by_random_schedules, watches_by_priorities, 2_000;
-    waits: waits_by_random_schedules, waits_by_priorities, 2_000;
-    feeds: feeds_by_random_schedules, feeds_by_priorities, 2_000;
-    slow_feeds: slow_feeds_by_random_schedules, slow_feeds_by_priorities, 2_000;
+    watches: watches_by_random_schedules, watches_by_priorities, 1_000;
+    waits: waits_by_random_schedules, waits_by_priorities, 1_000;
+    feeds: feeds_by_random_schedules, feeds_by_priorities, 1_000;
+    slow_feeds: slow_feeds_by_random_schedules, slow_feeds_by_priorities, 1_000;
     restored: watches_and_feeds_beside_restores_by_random_schedules,
-        watches_and_feeds_beside_restores_by_priorities, 2_000;
+        watches_and_feeds_beside_restores_by_priorities, 1_000;
     all_end_with_the_database: the_end_of_the_database_by_random_schedules,
-        the_end_of_the_database_by_priorities, 2_000;
+        the_end_of_the_database_by_priorities, 1_000;
 }
