@@ -8,7 +8,7 @@
 //!    answered with [`Done::Before`] and changes nothing.
 //! 3. A refused command leaves no trace; the library rolls it back.
 
-use fsmdb::{Applied, Db, Fsm, Machine, Read, WriteTxn};
+use fsmdb::{Applied, Builder, Db, Fsm, Machine, Read, WriteTxn};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -19,13 +19,43 @@ use crate::model::{
 /// What can be proposed to the log.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Command {
-    Register { node: Node, at_ms: u64 },
-    Submit { job: Job, at_ms: u64 },
-    Place { placement: Placement, at_ms: u64 },
-    Claim { allocation: AllocationId, claim: u64 },
-    Started { allocation: AllocationId, claim: u64, pid: u32, at_ms: u64 },
-    Ended { allocation: AllocationId, claim: u64, exit: Exit, output: String, at_ms: u64 },
-    Stop { job: String, at_ms: u64 },
+    Register {
+        node: Node,
+        at_ms: u64,
+    },
+    Submit {
+        job: Job,
+        at_ms: u64,
+    },
+    Place {
+        placement: Placement,
+        at_ms: u64,
+    },
+    Claim {
+        allocation: AllocationId,
+        claim: u64,
+    },
+    Started {
+        allocation: AllocationId,
+        claim: u64,
+        pid: u32,
+        at_ms: u64,
+    },
+    Ended {
+        allocation: AllocationId,
+        claim: u64,
+        exit: Exit,
+        output: String,
+        at_ms: u64,
+    },
+    Stop {
+        job: String,
+        at_ms: u64,
+    },
+    /// Nothing will run any more: schedulers and agents may go home.
+    Close {
+        at_ms: u64,
+    },
 }
 
 /// A scheduler's decision.
@@ -66,15 +96,24 @@ pub enum Refusal {
     Statement(#[from] fsmdb::Error),
 }
 
+/// How many commits, and bytes of them, a replica keeps for feeds that come from another one. So few
+/// that one which was away for long has to make up for a gap.
+const CHANGES_KEPT: (usize, usize) = (64, 4 << 20);
+
 /// The state machine. It has no state of its own: everything is in the tables.
 pub struct Orchestrator;
 
 impl Orchestrator {
     /// A fresh, empty replica of the state.
     pub fn machine() -> anyhow::Result<Machine<Self>> {
-        let tables = Db::builder().table::<Node>().table::<Job>();
-        let db = tables.table::<Allocation>().table::<Event>().build()?;
+        let (commits, bytes) = CHANGES_KEPT;
+        let db = Self::tables().keep_changes(commits, bytes).build()?;
         Ok(Machine::new(db, Self)?)
+    }
+
+    /// The description of a database with the tables of the state.
+    pub fn tables() -> Builder {
+        Db::builder().table::<Node>().table::<Job>().table::<Allocation>().table::<Event>()
     }
 }
 
@@ -95,13 +134,14 @@ impl Fsm for Orchestrator {
                 ended(txn, at, allocation, claim, Ending { exit, output, at_ms })
             }
             Command::Stop { job, at_ms } => stop(txn, at, &job, at_ms),
+            Command::Close { at_ms } => close(txn, at, at_ms),
         }
     }
 }
 
 fn register(txn: &mut WriteTxn<'_>, at: Applied, node: Node, at_ms: u64) -> Result<Done, Refusal> {
     if let Some(before) = txn.table::<Node>().get(&node.id) {
-        let same = *before.value() == node;
+        let same = Node { closed: node.closed, ..before.value().clone() } == node;
         return before_or(same, Refusal::Exists { what: "node", name: node.name });
     }
     let note = format!("{} with {} cpu, {} MiB", node.name, node.cpu, node.memory);
@@ -193,6 +233,9 @@ pub fn misfit(db: &impl Read, job: &Job, node: &Node) -> Option<&'static str> {
     let jobs = db.table::<Job>();
     let used = live().filter_map(|allocation| jobs.get(&allocation.job));
     let (cpu, memory) = used.fold((0, 0), |sum, job| (sum.0 + job.cpu, sum.1 + job.memory));
+    if node.closed {
+        return Some("the node is closed");
+    }
     if !job.accepts(node) {
         return Some("a constraint is not met");
     }
@@ -297,6 +340,20 @@ fn stop(txn: &mut WriteTxn<'_>, at: Applied, name: &str, at_ms: u64) -> Result<D
     refresh(txn, name)?;
     let (kind, job, note) = (EventKind::Stopping, Some(name.to_owned()), String::new());
     record(txn, at, Record { kind, job, of: None, at_ms, note })
+}
+
+/// Closes every node.
+fn close(txn: &mut WriteTxn<'_>, at: Applied, at_ms: u64) -> Result<Done, Refusal> {
+    let open = txn.table::<Node>().iter().filter(|node| !node.closed).map(|node| node.id);
+    let open: Vec<_> = open.collect();
+    if open.is_empty() {
+        return Ok(Done::Before);
+    }
+    let note = format!("{} nodes", open.len());
+    for id in open {
+        txn.table_mut::<Node>().update(&id, |node| node.closed = true)?;
+    }
+    record(txn, at, Record { kind: EventKind::Closed, job: None, of: None, at_ms, note })
 }
 
 /// Derives the status of a job from its allocations.

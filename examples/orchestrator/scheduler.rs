@@ -2,38 +2,48 @@
 //!
 //! Several schedulers run at once and know nothing of each other. Two that decide the same on the
 //! same snapshot both propose it; the log orders the proposals and the database refuses the
-//! second. The loser looks at a fresh snapshot and goes on.
+//! second. The loser looks at a snapshot that has the refusal, and goes on. With nothing to place
+//! a scheduler sleeps until what it has read to see that is not so any more.
 
 use anyhow::Result;
-use fsmdb::{Read, Snapshot};
+use fsmdb::{Read, Watcher};
 
 use crate::command::{Command, Placement, misfit};
-use crate::control::Control;
+use crate::control::{Control, Seat};
 use crate::draw::Draw;
 use crate::model::{Allocation, AllocationId, Job, Node, NodeId, State};
 
-/// Places what is missing until the program halts.
-pub fn run(control: &Control, mut draw: Draw) -> Result<()> {
-    while !control.is_halted() {
-        let Some(placement) = next_placement(&control.snapshot()?, &mut draw) else {
-            control.pause();
+/// Places what is missing until all nodes are closed or the program halts.
+pub fn run(control: &Control, replica: u64, mut draw: Draw) -> Result<()> {
+    let mut seat = Seat::at(replica);
+    let mut decide = |db: &Watcher<'_>| (is_over(db), next_placement(db, &mut draw));
+    while let Some(((is_over, next), watch)) = control.watch(&mut seat, &mut decide)? {
+        let Some(placement) = next else {
+            if is_over {
+                break;
+            }
+            watch.wait(None);
             continue;
         };
-        let command = Command::Place { placement, at_ms: control.now_ms() };
-        if control.propose(&command)?.is_err() {
-            // Another scheduler was faster, or the snapshot was stale: let it catch up.
-            control.pause();
-        }
+        drop(watch);
+        let (entry, _) = control.propose(&Command::Place { placement, at_ms: control.now_ms() })?;
+        // Accepted or not: the next decision is made on a state that shows why.
+        control.catch_up(&mut seat, entry)?;
     }
     Ok(())
 }
 
+fn is_over(db: &impl Read) -> bool {
+    let mut nodes = db.table::<Node>().iter().peekable();
+    nodes.peek().is_some() && nodes.all(|node| node.closed)
+}
+
 /// The first missing allocation for which there is a node, jobs of high priority first.
-fn next_placement(snapshot: &Snapshot, draw: &mut Draw) -> Option<Placement> {
-    let jobs = snapshot.table::<Job>().index(Job::BY_PRIORITY);
+fn next_placement(db: &impl Read, draw: &mut Draw) -> Option<Placement> {
+    let jobs = db.table::<Job>().index(Job::BY_PRIORITY);
     jobs.iter().filter(|job| !job.stopping && !job.status.is_final()).find_map(|job| {
-        let (ordinal, attempt, replaces) = missing(snapshot, job)?;
-        let node = choose_node(snapshot, job, draw)?;
+        let (ordinal, attempt, replaces) = missing(db, job)?;
+        let node = choose_node(db, job, draw)?;
         let allocation = AllocationId(draw.next());
         Some(Placement { allocation, job: job.name.clone(), ordinal, attempt, replaces, node })
     })
