@@ -4,6 +4,8 @@
 //! `cargo bench --bench core`; `-- --test` runs each once.
 
 use std::hint::black_box;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use fsmdb::{Db, Table};
@@ -105,6 +107,71 @@ fn writes(c: &mut Criterion) {
     });
 }
 
+fn forks(c: &mut Criterion) {
+    let db = filled();
+    let snap = db.read();
+    let mut n = 0;
+    c.bench_function("fork_10_upserts_drop", |b| {
+        b.iter(|| {
+            let mut fork = snap.fork();
+            let mut table = fork.table_mut::<Allocation>();
+            for _ in 0..10 {
+                n = (n + 7919) % ROWS;
+                table.upsert(allocation(n)).expect("names are distinct");
+            }
+        });
+    });
+    let mut commit = |b: &mut criterion::Bencher<'_>| {
+        b.iter(|| {
+            n = (n + 7919) % ROWS;
+            let mut txn = db.write();
+            txn.upsert(allocation(n)).expect("names are distinct");
+            txn.commit()
+        });
+    };
+    c.bench_function("upsert of one row, committed", &mut commit);
+    // The others say what of it is due to the machine's cores, and to the caches that anybody who
+    // reads the same rows takes from the writer.
+    let other = filled();
+    let cases: [(&str, &Db, fn(&Db)); 3] = [
+        ("a fork of 10,000 upserts", &db, plan),
+        ("a fork of another database", &other, plan),
+        ("a reader of the same rows", &db, look),
+    ];
+    for (beside, db, work) in cases {
+        let stop = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    work(db);
+                }
+            });
+            let name = format!("upsert of one row, committed beside {beside}");
+            c.bench_function(&name, &mut commit);
+            stop.store(true, Ordering::Relaxed);
+        });
+    }
+}
+
+/// Writes every tenth row in a fork.
+fn plan(db: &Db) {
+    let mut fork = db.read().fork();
+    for n in (0..ROWS).step_by(10) {
+        fork.upsert(allocation(n)).expect("names are distinct");
+    }
+}
+
+/// Reads every tenth row by its key, its name and its node.
+fn look(db: &Db) {
+    let snap = db.read();
+    let table = snap.table::<Allocation>();
+    for n in (0..ROWS).step_by(10) {
+        black_box(table.get(&scatter(n)).map(|row| row.state));
+        black_box(table.index(Allocation::BY_NAME).get(&format!("job-{n}")).map(|row| row.state));
+        black_box(table.index(Allocation::BY_NODE).get(&((n % 1000) as u32)).last().is_some());
+    }
+}
+
 fn files(c: &mut Criterion) {
     let db = filled();
     let mut file = Vec::new();
@@ -164,5 +231,5 @@ fn differences(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, reads, writes, files, differences);
+criterion_group!(benches, reads, writes, forks, files, differences);
 criterion_main!(benches);

@@ -11,14 +11,16 @@ use std::io;
 use std::sync::Arc as StdArc;
 
 use crate::error::{Error, SchemaError, WriteError};
+use crate::history::Retention;
+use crate::key::AsKey;
 use crate::revision::{Applied, Revision};
 use crate::root::{Contents, Root};
 use crate::schema::{Schema, Table, TableSchema};
 use crate::snapshot::{self, Progress, SnapshotError};
 use crate::sync::{Arc, AtomicBool, Ordering, WriterGuard, WriterLock};
 use crate::tree::Doomed;
-use crate::txn::{Changes, Snapshot, WaitFor, WriteTxn};
-use crate::watch::{FeedLimits, Filter, Hub};
+use crate::txn::{self, Changes, HistoryError, Memory, RowVersion, Snapshot, WaitFor, WriteTxn};
+use crate::watch::{AgeLimit, FeedLimits, Filter, Hub, OldSnapshot, Options};
 
 /// An in-memory database. A handle is cheap to clone and can be used from any thread.
 ///
@@ -182,6 +184,63 @@ impl Db {
         Changes::new(&self.shared.hub, Filter::Table(T::NAME.into()))
     }
 
+    /// The version of `revision`: the current one, or an older one that is kept
+    /// ([`Builder::keep_versions`]). O(log n) in the number of those, without a lock that the
+    /// writer holds while it works.
+    ///
+    /// ```
+    /// # use fsmdb::{Db, HistoryError, Retention, Revision, Table};
+    /// # use serde::{Deserialize, Serialize};
+    /// # #[derive(Clone, Debug, Serialize, Deserialize, Table)]
+    /// # #[table(name = "nodes")]
+    /// # struct Node { #[key] id: u64, name: String }
+    /// let db = Db::builder().table::<Node>().keep_versions(Retention::versions(2)).build()?;
+    /// for name in ["alpha", "beta", "gamma", "delta"] {
+    ///     let mut txn = db.write();
+    ///     txn.upsert(Node { id: 1, name: name.into() })?;
+    ///     txn.commit();
+    /// }
+    /// assert_eq!(db.at(Revision(3))?.table::<Node>().get(&1_u64).unwrap().name, "gamma");
+    /// assert!(matches!(db.at(Revision(1)), Err(HistoryError::BelowFloor { .. })));
+    ///
+    /// let versions = db.versions::<Node, _>(&1_u64);
+    /// let names: Vec<_> = versions.iter().map(|version|
+    /// &version.row.as_ref().unwrap().name).collect(); assert_eq!(names, ["beta", "gamma",
+    /// "delta"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`HistoryError`] when it is not kept, was never there, or is not yet.
+    pub fn at(&self, revision: Revision) -> Result<Snapshot, HistoryError> {
+        txn::at(&self.shared.hub, revision)
+    }
+
+    /// What the row with the primary key `key` was in the versions that are kept, and is in the
+    /// current one: one element for each time that it was written, the oldest first. O(log n) for
+    /// each version that is kept.
+    ///
+    /// # Panics
+    ///
+    /// When `T` is not a table of the database.
+    #[must_use]
+    pub fn versions<T: Table, Q: AsKey<T::Key> + ?Sized>(&self, key: &Q) -> Vec<RowVersion<T>> {
+        txn::versions(&self.shared.hub, key)
+    }
+
+    /// Who keeps how much memory: each table and index, and each older version that is alive,
+    /// because somebody holds it or because it is kept. O(n) in the number of nodes.
+    ///
+    /// Waits for the running write transaction, and lets none begin meanwhile.
+    #[must_use]
+    pub fn memory(&self) -> Memory {
+        let _guard = self.shared.writer.lock();
+        let newest = self.shared.hub.load();
+        let mut writer = newest.version().store().write();
+        txn::memory(newest.contents(), &mut writer, &self.shared.hub)
+    }
+
     /// How many wait for the database to change, and what is kept for them.
     #[must_use]
     pub fn waiting(&self) -> Waiting {
@@ -311,7 +370,7 @@ pub struct Waiting {
 #[derive(Default)]
 pub struct Builder {
     tables: Vec<TableSchema>,
-    feeds: FeedLimits,
+    options: Options,
 }
 
 impl Builder {
@@ -331,14 +390,35 @@ impl Builder {
     /// feed everything goes.
     #[must_use]
     pub fn keep_changes(mut self, commits: usize, bytes: usize) -> Self {
-        self.feeds = FeedLimits { commits, bytes, is_kept: true };
+        self.options.feeds = FeedLimits { commits, bytes, is_kept: true };
+        self
+    }
+
+    /// Keeps versions after newer ones have taken their place, for [`Db::at`] and [`Db::versions`];
+    /// without this, none. A restore forgets them.
+    #[must_use]
+    pub fn keep_versions(mut self, retention: Retention) -> Self {
+        self.options.retention = retention;
+        self
+    }
+
+    /// Calls `report` when a commit finds that somebody holds a version that is more than so many
+    /// revisions behind, once for each such version, on the thread of the commit and after it has
+    /// given the right to write back. The snapshot goes on; what it keeps is in [`Db::memory`].
+    #[must_use]
+    pub fn report_old_snapshots(
+        mut self,
+        revisions: u64,
+        report: impl Fn(OldSnapshot) + Send + Sync + 'static,
+    ) -> Self {
+        self.options.age = Some(AgeLimit::new(revisions, report));
         self
     }
 
     /// As [`keep_changes`](Builder::keep_changes), only while a feed is open.
     #[must_use]
     pub fn feed_limits(mut self, commits: usize, bytes: usize) -> Self {
-        self.feeds = FeedLimits { commits, bytes, is_kept: false };
+        self.options.feeds = FeedLimits { commits, bytes, is_kept: false };
         self
     }
 
@@ -349,7 +429,7 @@ impl Builder {
     /// [`SchemaError`] when names repeat or are malformed, or a limit is exceeded.
     pub fn build(self) -> Result<Db, SchemaError> {
         let schema = StdArc::new(Schema::new(self.tables)?);
-        Ok(Db::with_root(Root::first(Contents::empty(schema)), self.feeds))
+        Ok(Db::with_root(Root::first(Contents::empty(schema)), self.options))
     }
 
     /// Checks the schema and makes a database with the content of a snapshot file.
@@ -373,14 +453,15 @@ impl Builder {
         mut progress: impl FnMut(Progress<'_>) -> std::ops::ControlFlow<()>,
     ) -> Result<Db, SnapshotError> {
         let schema = StdArc::new(Schema::new(self.tables)?);
-        Ok(Db::with_root(snapshot::load(&schema, source, &mut progress)?, self.feeds))
+        let root = snapshot::load(&schema, source, &mut progress)?;
+        Ok(Db::with_root(root, self.options))
     }
 }
 
 impl Db {
-    fn with_root(root: Root, feeds: FeedLimits) -> Self {
+    fn with_root(root: Root, options: Options) -> Self {
         let schema = StdArc::clone(&root.schema);
-        let hub = StdArc::new(Hub::new(root, feeds));
+        let hub = StdArc::new(Hub::new(root, options));
         schema.settle(&hub);
         let shared =
             Shared { schema, hub, writer: WriterLock::new(), owned: AtomicBool::new(false) };

@@ -112,6 +112,7 @@
 //! | wait for a change | [`Snapshot::watch`], [`Db::wait_for`] |
 //! | follow all changes | [`Db::changes`], [`Db::changes_of`], [`Feed`] |
 //! | send a transaction as a value: if, then, else | [`Program`], [`WriteTxn::run`] |
+//! | try a plan out, then carry it over | [`Snapshot::fork`], [`Fork`], [`Write`], [`Fork::rebase`], [`ChangeSet`] |
 //! | save, load, look into a file | [`Snapshot::save`], [`Builder::load`], [`Db::restore`], [`inspect`] |
 //! | run behind a log | [`Fsm`], [`Machine`] |
 //! | prove that you are deterministic | [`testing::check`] |
@@ -142,6 +143,7 @@
 
 mod db;
 mod error;
+mod history;
 mod key;
 pub mod limits;
 mod machine;
@@ -176,6 +178,7 @@ pub use db::{Builder, Db, Waiting};
 pub use error::{Error, SchemaError, WriteError};
 #[cfg(feature = "derive")]
 pub use fsmdb_derive::{Key, Table};
+pub use history::Retention;
 pub use key::{
     AsKey, AsPrefix, Descending, Elements, Folded, Key, KeyBuf, KeyError, KeyRange, KeyReader,
     PrefixEnd, StartsWith, StartsWithBytes, TextKey, decode, encode,
@@ -187,8 +190,10 @@ pub use snapshot::{Progress, SnapshotError, Summary, TableSummary, inspect};
 pub use table::{IndexReader, Rows, TableReader};
 pub use tree::{Row, SharedRow};
 pub use txn::{
-    Changes, Cmp, Commit, Compare, Diff, DiffAll, Difference, Event, Feed, FeedError, FoundRows,
-    IndexMut, Lagged, Op, OpResult, Program, ProgramError, ProgramPath, ProgramReply, ProgramStep,
-    Read, Reset, Savepoint, Select, Snapshot, TableMut, WaitError, WaitFor, Watcher, WriteTxn,
+    ChangeSet, ChangeSetError, Changes, Cmp, Commit, Compare, Conflict, ConflictKind, Diff,
+    DiffAll, Difference, Event, Feed, FeedError, Fork, FoundRows, HistoryError, IndexMemory,
+    IndexMut, Lagged, Memory, Op, OpResult, Program, ProgramError, ProgramPath, ProgramReply,
+    ProgramStep, Read, RebaseError, Reset, Resolution, RowVersion, Savepoint, Select, Snapshot,
+    TableMemory, TableMut, VersionMemory, WaitError, WaitFor, Watcher, Write, WriteTxn,
 };
-pub use watch::{Change, ChangeKind, Changed, Committed, Wake, Watch};
+pub use watch::{Change, ChangeKind, Changed, Committed, OldSnapshot, Wake, Watch};

@@ -259,3 +259,18 @@ pub const PROGRAM_REPLY_BYTES_MAX: usize = ROW_BYTES_MAX;
 // A level of nesting is a program, a list of operations and an operation; within the last are its
 // fields and a selection.
 const _: () = assert!(3 * PROGRAM_DEPTH_MAX + 3 < DEPTH_MAX);
+
+/// Most rows that one [`ChangeSet`](crate::ChangeSet) may put or delete.
+///
+/// A plan of more belongs in several commands, so that none holds up the log. Beyond it no change
+/// set is made of a fork, and none is read.
+pub const CHANGES_MAX: usize = 65_536;
+
+/// Most bytes of keys, rows and table names in one [`ChangeSet`](crate::ChangeSet).
+///
+/// So that its encoding, which adds less than 16 bytes for each row, fits in a command. Beyond it
+/// no change set is made of a fork, and none is read.
+pub const CHANGE_SET_BYTES_MAX: usize = COMMAND_BYTES_MAX - 1024 * 1024 - 64 * 1024;
+
+// The rest is for what stands around the change set in its command.
+const _: () = assert!(CHANGE_SET_BYTES_MAX + 16 * CHANGES_MAX < COMMAND_BYTES_MAX);

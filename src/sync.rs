@@ -1,6 +1,6 @@
 //! The synchronisation primitives of the library, from `std` or, under a private cfg, from a model
-//! checker: `loom` under `fsmdb_loom`, `shuttle` under `fsmdb_shuttle`; and what is made of them: the
-//! writer's lock, and the signals that are waited for (`signal.rs`).
+//! checker: `loom` under `fsmdb_loom`, `shuttle` under `fsmdb_shuttle`; and what is made of them:
+//! the writer's lock, and the signals that are waited for (`signal.rs`).
 //!
 //! Only state that threads share and change goes through this room: the published root, the
 //! writer's lock, the ownership flag. Rows and tree nodes are immutable once published, so they
@@ -104,12 +104,13 @@ impl Drop for WriterGuard<'_> {
     }
 }
 
-/// What stays out of the models. The counts of handles on rows are `std`'s in every build, as an
-/// `Arc`'s would be, and there are too many of them for a model checker; the log of what one closure
-/// reads, and the way from a schema to its database, are not what threads race for.
+/// What stays out of the models. The counts of handles on rows, of which there are too many for a
+/// model checker, and the place for a spare chunk are `std`'s in every build, as an `Arc`'s would
+/// be; the log of what one closure reads, and the way from a schema to its database, are not what
+/// threads race for.
 pub(crate) mod unmodelled {
     #[cfg(test)]
     pub(crate) use std::sync::atomic::AtomicUsize;
-    pub(crate) use std::sync::atomic::{AtomicU32, Ordering};
+    pub(crate) use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
     pub(crate) use std::sync::{Mutex, OnceLock};
 }

@@ -18,7 +18,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("schema", &["error", "key", "limits", "messagepack", "revision", "sync", "tree"]),
     ("table", &["error", "key", "limits", "revision", "schema", "sync", "tree"]),
     ("root", &["revision", "schema", "sync", "table", "tree"]),
-    ("watch", &["key", "limits", "revision", "root", "schema", "sync", "table", "tree"]),
+    ("history", &["revision", "root", "sync"]),
+    ("watch", &["history", "key", "limits", "revision", "root", "schema", "sync", "table", "tree"]),
     (
         "snapshot",
         &["error", "key", "limits", "messagepack", "revision", "root", "schema", "table", "tree"],
@@ -40,7 +41,13 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "watch",
         ],
     ),
-    ("db", &["error", "revision", "root", "schema", "snapshot", "sync", "tree", "txn", "watch"]),
+    (
+        "db",
+        &[
+            "error", "history", "key", "revision", "root", "schema", "snapshot", "sync", "tree",
+            "txn", "watch",
+        ],
+    ),
     ("machine", &["db", "error", "limits", "messagepack", "revision", "snapshot", "txn"]),
     ("raft", &["db", "limits", "machine", "revision", "txn"]),
 ];
@@ -49,6 +56,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 const DOORS: &[(&str, &[&str])] = &[
     ("arc_swap", &["src/root.rs"]),
     ("crc32c", &["src/schema/", "src/snapshot/", "src/watch/points.rs"]),
+    ("crossbeam_skiplist", &["src/history.rs"]),
     ("event_listener", &["src/sync/signal.rs"]),
     ("fsmdb_derive", &["src/lib.rs"]),
     ("futures_core", &["src/txn/feed.rs"]),

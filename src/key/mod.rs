@@ -39,9 +39,9 @@ pub use descending::Descending;
 pub use elements::Elements;
 pub use folded::Folded;
 pub use prefix::{PrefixEnd, StartsWith, StartsWithBytes};
-pub(crate) use print::print_from;
 #[cfg(test)]
 pub(crate) use print::print_key;
+pub(crate) use print::{print_bytes, print_from};
 pub use range::KeyRange;
 pub(crate) use range::prefix_bounds;
 pub use reader::{KeyError, KeyReader};

@@ -20,6 +20,11 @@ impl fmt::Display for Hex<'_> {
     }
 }
 
+/// Prints bytes of which nobody knows what they are.
+pub(crate) fn print_bytes(bytes: &[u8]) -> String {
+    Hex(bytes).to_string()
+}
+
 /// Prints `bytes` as exactly one key of type `K`.
 #[cfg(test)]
 pub(crate) fn print_key<K: Key>(bytes: &[u8]) -> String {

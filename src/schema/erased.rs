@@ -109,13 +109,8 @@ pub(crate) trait RowType: Send + Sync {
     fn decode(&self, bytes: &[u8]) -> Result<NewRow, ReadError>;
     /// Appends the value of `row`, MessagePack `{field: value}`, to `out`.
     fn encode_value(&self, row: RowRef<'_>, out: &mut Vec<u8>) -> Result<(), String>;
-    /// Reads one value that fills `bytes`; `meta` is told its primary key and says what stands
-    /// before it in its row.
-    fn decode_value(
-        &self,
-        bytes: &[u8],
-        meta: &mut dyn FnMut(&KeyBuf) -> RowMeta,
-    ) -> Result<NewRow, ReadError>;
+    /// Reads one value that fills `bytes` whole.
+    fn decode_value(&self, bytes: &[u8], meta: RowMeta) -> Result<NewRow, ReadError>;
 }
 
 /// The [`RowType`] of a Rust type.
@@ -166,15 +161,8 @@ impl<T: Table> RowType for Typed<T> {
         messagepack::write(row.typed::<T>().value(), out)
     }
 
-    fn decode_value(
-        &self,
-        bytes: &[u8],
-        meta: &mut dyn FnMut(&KeyBuf) -> RowMeta,
-    ) -> Result<NewRow, ReadError> {
-        let value = messagepack::read::<T>(bytes)?;
-        let mut key = KeyBuf::new();
-        value.encode_primary_key(&mut key);
-        Ok(NewRow::new(meta(&key), value))
+    fn decode_value(&self, bytes: &[u8], meta: RowMeta) -> Result<NewRow, ReadError> {
+        Ok(NewRow::new(meta, messagepack::read::<T>(bytes)?))
     }
 }
 

@@ -78,7 +78,12 @@ impl Schema {
 
     /// The position of the table made of the type `T`.
     pub(crate) fn position<T: Table>(&self) -> Option<usize> {
-        self.by_type.get(&TypeId::of::<T>()).copied()
+        self.position_of_type(TypeId::of::<T>())
+    }
+
+    /// The position of the table made of the type `row_type`.
+    pub(crate) fn position_of_type(&self, row_type: TypeId) -> Option<usize> {
+        self.by_type.get(&row_type).copied()
     }
 
     /// Says what the database of this schema is run by, once. Every version has its schema, so that

@@ -67,8 +67,8 @@ pub(super) fn read_longest_prefix<'a, T: 'static>(
     found.map(|(row, _)| row.typed())
 }
 
-/// The entry between two bounds that has `index` others of them before it, for the reader of a tree,
-/// which may note what it reads.
+/// The entry between two bounds that has `index` others of them before it, for the reader of a
+/// tree, which may note what it reads.
 pub(super) fn read_nth<'a, T: 'static>(
     tree: TypedTree<'a, T>,
     (low, high): (Bound<&[u8]>, Bound<&[u8]>),

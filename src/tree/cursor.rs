@@ -296,8 +296,8 @@ impl<'v> TreeRef<'v> {
         Some(leaf.rows()[index].borrow())
     }
 
-    /// Writes the key of the entry that has `index` entries before it, O(log n); nothing if there is
-    /// none.
+    /// Writes the key of the entry that has `index` entries before it, O(log n); nothing if there
+    /// is none.
     pub(crate) fn key_at(self, index: usize, out: &mut Vec<u8>) {
         out.clear();
         if let Some((leaf, index)) = self.place_of(index) {

@@ -11,8 +11,10 @@
 //!    entries below.
 //! 2. No operation runs user code or unwinds half-way.
 
+use std::sync::Arc;
+
 use super::Tree;
-use super::arena::Arena;
+use super::arena::{Arena, Spare};
 use super::node::{FANOUT, HEAD_BYTES, NodePtr, Value};
 use super::path::{Path, Step};
 use super::row::RowPtr;
@@ -63,6 +65,8 @@ pub(crate) struct Editor {
     /// Nodes born at this stamp can be reached by the running transaction alone.
     pub(super) stamp: u64,
     pub(super) retired: Vec<Retired>,
+    /// Bytes of what was retired since the transaction began.
+    pub(super) retired_bytes: usize,
     /// A fork retires nothing: what it did not make belongs to its origin, and what it made goes
     /// with its arena.
     pub(super) is_fork: bool,
@@ -77,10 +81,18 @@ struct Grown {
 }
 
 impl Editor {
-    pub(super) fn new(stamp: u64, is_fork: bool) -> Self {
-        let arena = if is_fork { Arena::of_branch() } else { Arena::new() };
+    pub(super) fn new(stamp: u64) -> Self {
+        Self::with(Arena::new(), stamp, false)
+    }
+
+    /// The editor of a branch.
+    pub(super) fn of_branch(stamp: u64, spare: Arc<Spare>) -> Self {
+        Self::with(Arena::of_branch(spare), stamp, true)
+    }
+
+    fn with(arena: Arena, stamp: u64, is_fork: bool) -> Self {
         let scratch = Scratch::default();
-        Self { arena, stamp, retired: Vec::new(), is_fork, scratch }
+        Self { arena, stamp, retired: Vec::new(), retired_bytes: 0, is_fork, scratch }
     }
 
     /// Unlinks a node: freed at once if nobody else can have seen it.
@@ -90,6 +102,7 @@ impl Editor {
             node.free(&mut self.arena);
         } else if !self.is_fork {
             node.prefetch_free();
+            self.retired_bytes += node.bytes();
             self.retired.push(Retired::new(Item::Node(node), birth));
         }
     }
@@ -98,6 +111,7 @@ impl Editor {
     pub(super) fn retire_row(&mut self, row: RowPtr) {
         if !self.is_fork {
             row.prefetch_free();
+            self.retired_bytes += row.bytes();
             self.retired.push(Retired::new(Item::Row(row), row.birth()));
         }
     }

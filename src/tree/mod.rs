@@ -10,14 +10,15 @@
 //! |---|---|
 //! | `arena.rs` | the memory of nodes |
 //! | `node.rs`, `search.rs` | the layout of a node and the search in it |
-//! | `row.rs` | the row, its header, its handles |
+//! | `row.rs`, `handle.rs` | the row, its header; handles on it |
 //! | `path.rs`, `cursor.rs` | ways through a tree: descent, ranges, ranks |
 //! | `diff.rs` | the differences of two trees |
 //! | `ahead.rs` | has the rows of a range on their way from memory |
 //! | `edit.rs`, `scratch.rs`, `bulk.rs` | changes of a tree: insert, remove, split, merge, bulk build |
 //! | `table.rs` | the trees of one table, changed together |
 //! | `reclaim.rs`, `store.rs` | versions, their deaths, and what is freed when |
-//! | `branch.rs` | a branch off a version, with nodes and rows of its own |
+//! | `branch.rs` | a branch off a version or off a branch, with nodes and rows of its own |
+//! | `workspace.rs` | what statements ask of whoever runs them |
 //!
 //! Everything that is unsafe in the library stands in this room. Its interface is safe as long as
 //! its users keep this one rule, which the types cannot say:
@@ -25,8 +26,8 @@
 //! # Invariants
 //!
 //! 1. A [`TableTrees`] is read only while its version is alive (the [`Version`] that was published
-//!    with it, or the [`Writer`] that works on it), and changed only by that writer. A [`KeptRow`]
-//!    is used only within its transaction.
+//!    with it, or the [`Writer`] or [`Branch`] that works on it), and changed only by that writer
+//!    or branch. A [`KeptRow`] is used only within its transaction, or its branch and those off it.
 //! 2. Entries come in the order of their key bytes, each key once.
 //! 3. A range whose bounds are crossed is empty; no read panics on any bounds.
 //! 4. Reads allocate nothing but buffers for keys, where they give keys, and write nothing.
@@ -43,6 +44,7 @@ mod bulk;
 mod cursor;
 mod diff;
 mod edit;
+mod handle;
 mod node;
 mod path;
 mod reclaim;
@@ -54,19 +56,22 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod typed;
+mod workspace;
 
 use std::marker::PhantomData;
 
-#[cfg(test)]
 pub(crate) use branch::Branch;
 pub(crate) use diff::{Differences, Found};
+pub use handle::SharedRow;
+pub(crate) use handle::{AnyRow, KeptRow};
 use node::NodePtr;
 pub(crate) use reclaim::Doomed;
-pub(crate) use row::{AnyRow, KeptRow, NewRow, RowKind, RowMeta, RowRef};
-pub use row::{Row, SharedRow};
-pub(crate) use store::{Contents, Mark, Store, Version, Workspace, Writer};
-pub(crate) use table::{Filled, IndexChanges, Place, TableTrees};
+pub use row::Row;
+pub(crate) use row::{NewRow, RowKind, RowMeta, RowRef};
+pub(crate) use store::{Store, Version, Writer};
+pub(crate) use table::{Filled, IndexChanges, PUT_GROUP, Place, TableTrees};
 pub(crate) use typed::{TypedEntries, TypedTree};
+pub(crate) use workspace::{Contents, Mark, Session, Workspace};
 
 /// One tree of one version: a root. See the module's invariant 1 on who may use it.
 #[derive(Clone, Copy, Debug)]
@@ -102,6 +107,15 @@ impl<'v> TreeRef<'v> {
     /// Whether both are the same tree: not only equal, and then nothing else need be looked at.
     pub(crate) fn is_same(self, other: TreeRef<'_>) -> bool {
         self.tree.root == other.tree.root
+    }
+
+    /// The bytes of all nodes, O(n).
+    pub(crate) fn node_bytes(self) -> usize {
+        fn bytes(node: NodePtr) -> usize {
+            let below = (0..if node.is_leaf() { 0 } else { node.len() }).map(|at| node.child(at));
+            node.bytes() + below.map(bytes).sum::<usize>()
+        }
+        self.root().map_or(0, bytes)
     }
 
     /// The number of entries, O(1).

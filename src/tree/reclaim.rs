@@ -202,6 +202,23 @@ impl<C> Ledger<C> {
         self.records.len()
     }
 
+    /// Calls `visit` with the contents of each version but the newest, the oldest first, and the
+    /// bytes on its list; until that says no.
+    pub(super) fn visit(&self, visit: &mut dyn FnMut(&C, &dyn Fn() -> usize) -> bool) {
+        for record in &self.records {
+            if let Some(contents) = &record.contents
+                && !visit(contents, &|| bytes(&record.dead_list))
+            {
+                return;
+            }
+        }
+    }
+
+    /// Bytes of what dead versions kept and that waits to be freed.
+    pub(super) fn dying_bytes(&self) -> usize {
+        self.dying.iter().map(|(_, list)| bytes(list)).sum()
+    }
+
     fn spare_list(&mut self, list: Vec<Retired>) {
         if self.spare.is_empty() && list.capacity() <= RECLAIM_ITEMS_BASE * 4 {
             self.spare.push(list);
@@ -226,6 +243,14 @@ impl<C> Ledger<C> {
         let records = self.records.iter().flat_map(|record| &record.dead_list);
         records.chain(self.dying.iter().flat_map(|(_, list)| list))
     }
+}
+
+fn bytes(items: &[Retired]) -> usize {
+    let bytes = |retired: &Retired| match retired.item() {
+        Item::Node(node) => node.bytes(),
+        Item::Row(row) => row.bytes(),
+    };
+    items.iter().map(bytes).sum()
 }
 
 /// Frees one item; a row only when `doomed` is dropped.

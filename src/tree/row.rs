@@ -26,6 +26,7 @@ use std::ops::Deref;
 use std::ptr::NonNull;
 
 use super::arena::LINE_BYTES;
+use super::handle::{AnyRow, KeptRow, SharedRow};
 use super::node::{prefetch, prefetch_far};
 use crate::limits::ROW_HANDLES_MAX;
 use crate::revision::Revision;
@@ -63,6 +64,11 @@ impl RowKind {
             let lines = bytes.div_ceil(LINE_BYTES);
             &Self { type_id: TypeId::of::<T>(), bytes, lines, free: free::<T> }
         }
+    }
+
+    /// The size of a row in bytes, without what its value owns elsewhere.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Whether rows of this kind have values of `T`.
@@ -146,8 +152,7 @@ impl<T> Row<T> {
         let address = std::ptr::with_exposed_provenance_mut(std::ptr::from_ref(self).addr());
         // SAFETY: a reference is not null.
         let pointer = RowPtr(unsafe { NonNull::new_unchecked(address) });
-        pointer.retain();
-        SharedRow { pointer, marker: PhantomData }
+        SharedRow::new(pointer)
     }
 }
 
@@ -173,81 +178,6 @@ impl<T: fmt::Debug> fmt::Debug for Row<T> {
 impl<T: PartialEq> PartialEq for Row<T> {
     fn eq(&self, other: &Self) -> bool {
         self.header.meta == other.header.meta && self.value == other.value
-    }
-}
-
-/// An owned handle on a row, from [`Row::share`]: it outlives the snapshot, the transaction and
-/// the database that the row was read from.
-///
-/// A clone costs one reference count. The row is freed when no version and no handle needs it.
-///
-/// ```
-/// # use fsmdb::{Db, Table};
-/// # use serde::{Deserialize, Serialize};
-/// # #[derive(Clone, Debug, Serialize, Deserialize, Table)]
-/// # #[table(name = "nodes")]
-/// # struct Node { #[key] id: u64, name: String }
-/// # let db = Db::builder().table::<Node>().build()?;
-/// # let mut txn = db.write();
-/// # txn.insert(Node { id: 1, name: "alpha".into() })?;
-/// # txn.commit();
-/// let row = db.read().table::<Node>().get(&1_u64).unwrap().share();
-/// drop(db);
-/// assert_eq!(row.name, "alpha");
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-pub struct SharedRow<T> {
-    pointer: RowPtr,
-    marker: PhantomData<Row<T>>,
-}
-
-// SAFETY: a handle is a counted pointer to a row, as `Arc<Row<T>>` would be: the count is atomic,
-// and several threads may hold the row, or the last of them drop it.
-unsafe impl<T: Send + Sync> Send for SharedRow<T> {}
-// SAFETY: as above.
-unsafe impl<T: Send + Sync> Sync for SharedRow<T> {}
-
-impl<T> SharedRow<T> {
-    /// Whether both handles are on the same row, not only on equal ones: nothing has written this
-    /// primary key between the versions that they came from.
-    #[must_use]
-    pub fn ptr_eq(one: &Self, other: &Self) -> bool {
-        one.pointer == other.pointer
-    }
-}
-
-impl<T> Deref for SharedRow<T> {
-    type Target = Row<T>;
-
-    fn deref(&self) -> &Row<T> {
-        // SAFETY: this handle keeps the row alive, and was made of a row of this type.
-        unsafe { self.pointer.0.cast().as_ref() }
-    }
-}
-
-impl<T> Clone for SharedRow<T> {
-    fn clone(&self) -> Self {
-        self.share()
-    }
-}
-
-impl<T> Drop for SharedRow<T> {
-    fn drop(&mut self) {
-        // SAFETY: the handle is given up here and not used again.
-        unsafe { self.pointer.release() };
-    }
-}
-
-impl<T: fmt::Debug> fmt::Debug for SharedRow<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&**self, f)
-    }
-}
-
-/// Two handles are equal when their rows are.
-impl<T: PartialEq> PartialEq for SharedRow<T> {
-    fn eq(&self, other: &Self) -> bool {
-        **self == **other
     }
 }
 
@@ -284,6 +214,11 @@ impl RowPtr {
         Self(address.cast())
     }
 
+    /// The size of the row, without what its value owns elsewhere.
+    pub(super) fn bytes(self) -> usize {
+        self.header().kind.bytes
+    }
+
     pub(super) fn birth(self) -> u64 {
         self.header().birth
     }
@@ -314,7 +249,7 @@ impl RowPtr {
         self.0.as_ptr().cast_const().cast::<u8>().wrapping_add(line * LINE_BYTES)
     }
 
-    fn retain(self) {
+    pub(super) fn retain(self) {
         let before = self.header().handles.fetch_add(1, Ordering::Relaxed);
         if before > ROW_HANDLES_MAX {
             // Another 2^31 handles, leaked, and the count would wrap and the row be freed early.
@@ -394,13 +329,12 @@ impl<'v> RowRef<'v> {
 
     /// An owned handle on the row.
     pub(crate) fn share(self) -> AnyRow {
-        self.pointer.retain();
-        AnyRow(self.pointer)
+        AnyRow::new(self.pointer)
     }
 
     /// The row for use within the running transaction, which keeps every row that it has met.
     pub(crate) fn keep(self) -> KeptRow {
-        KeptRow(self.pointer)
+        KeptRow::new(self.pointer)
     }
 
     /// Whether both are the same row, not only an equal one.
@@ -415,45 +349,6 @@ impl<'v> RowRef<'v> {
     /// The number of entries of the row in the indexes of its table.
     pub(super) fn entries(self) -> usize {
         self.pointer.header().entries as usize
-    }
-}
-
-/// A row that a transaction has met: it is kept, whatever becomes of it, until the transaction
-/// ends. Used within it only (see the rule in `mod.rs`).
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct KeptRow(RowPtr);
-
-impl KeptRow {
-    pub(crate) fn borrow(&self) -> RowRef<'_> {
-        self.0.borrow()
-    }
-}
-
-/// An owned handle on a row of unknown type.
-#[derive(Debug)]
-pub(crate) struct AnyRow(RowPtr);
-
-impl AnyRow {
-    /// The size of the row in bytes, without what its value owns elsewhere.
-    pub(crate) fn held_bytes(&self) -> usize {
-        self.0.header().kind.bytes
-    }
-
-    pub(crate) fn borrow(&self) -> RowRef<'_> {
-        self.0.borrow()
-    }
-}
-
-impl Clone for AnyRow {
-    fn clone(&self) -> Self {
-        self.borrow().share()
-    }
-}
-
-impl Drop for AnyRow {
-    fn drop(&mut self) {
-        // SAFETY: the handle is given up here and not used again.
-        unsafe { self.0.release() };
     }
 }
 
@@ -478,6 +373,13 @@ impl NewRow {
 
     pub(super) fn kind(&self) -> &'static RowKind {
         self.0.header().kind
+    }
+
+    /// The row with other metadata.
+    pub(crate) fn with_meta(mut self, meta: RowMeta) -> Self {
+        // SAFETY: a new row has one owner and no borrower, so its header may be written.
+        unsafe { self.0.0.as_mut() }.meta = meta;
+        self
     }
 
     /// Makes the row one of a table: the engine owns it from now on.

@@ -16,35 +16,18 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::Arc as StdArc;
 
+use super::arena::Spare;
 use super::edit::{Editor, Item, Retired};
 use super::node::NodePtr;
 use super::reclaim::{Doomed, Ledger, free};
 use super::row::{NewRow, RowPtr};
-use super::table::TableTrees;
+use super::workspace::{Contents, Mark, Session, Workspace};
 use crate::sync::{Arc, AtomicBool, AtomicPtr, AtomicU64, Mutex, Ordering};
 
 /// Room for rows that one transaction makes, kept for the next.
 const ROWS_MADE_KEPT: usize = 1024;
-
-/// What a version consists of, as far as the engine must know it: the trees of its tables.
-pub(crate) trait Contents: Clone + Send {
-    /// What statements want to keep from one to the next: buffers.
-    type Scratch: Default + Send;
-
-    /// Calls `visit` with the trees of each table.
-    fn for_each_table(&self, visit: &mut dyn FnMut(&TableTrees));
-}
-
-/// What statements work in: a write transaction or a fork.
-pub(crate) trait Workspace {
-    /// The means to change trees.
-    fn editor(&mut self) -> &mut Editor;
-    /// Makes `row` one of the database, with so many entries in indexes.
-    fn settle(&mut self, row: NewRow, entries: usize) -> RowPtr;
-    /// Says that the contents are not whole, so that they cannot be published.
-    fn poison(&mut self);
-}
 
 /// The memory behind the versions of one database. A clone is another handle on it.
 pub(crate) struct Store<C: Contents> {
@@ -56,6 +39,8 @@ struct Shared<C: Contents> {
     deaths: AtomicU64,
     /// The engine, from a box, while no writer has it; null otherwise.
     engine: AtomicPtr<Engine<C>>,
+    /// Where branches leave a chunk to each other; the writer never looks at it.
+    spare: StdArc<Spare>,
     marker: PhantomData<Mutex<Box<Engine<C>>>>,
 }
 
@@ -108,8 +93,9 @@ pub(crate) struct Writer<C: Contents> {
     /// The segment that the running one goes on from; `None` is the version below.
     parent: Option<usize>,
     is_poisoned: bool,
-    /// Items that the transaction unlinked, once it is published.
+    /// Items that the transaction unlinked, once it is published, and their bytes.
     retired: usize,
+    retired_bytes: usize,
 }
 
 /// A stretch of a transaction.
@@ -122,12 +108,6 @@ struct Segment<C> {
     contents: C,
 }
 
-/// A frozen state of a transaction.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Mark {
-    segment: Option<usize>,
-}
-
 impl<C: Contents> Clone for Store<C> {
     fn clone(&self) -> Self {
         Self { shared: Arc::clone(&self.shared) }
@@ -138,7 +118,7 @@ impl<C: Contents> Store<C> {
     /// A store whose first version has the contents `first`, with empty trees.
     pub(crate) fn new(first: C) -> Self {
         let engine = Engine {
-            editor: Editor::new(1, false),
+            editor: Editor::new(1),
             ledger: Ledger::default(),
             current: first,
             made: Vec::new(),
@@ -146,7 +126,8 @@ impl<C: Contents> Store<C> {
         };
         let engine = AtomicPtr::new(Box::into_raw(Box::new(engine)));
         let deaths = AtomicU64::new(0);
-        Self { shared: Arc::new(Shared { deaths, engine, marker: PhantomData }) }
+        let spare = StdArc::default();
+        Self { shared: Arc::new(Shared { deaths, engine, spare, marker: PhantomData }) }
     }
 
     /// Takes the writer out.
@@ -163,6 +144,7 @@ impl<C: Contents> Store<C> {
             parent: None,
             is_poisoned: false,
             retired: 0,
+            retired_bytes: 0,
         }
     }
 }
@@ -171,6 +153,10 @@ impl<C: Contents> Version<C> {
     /// The stamp of the newest nodes and rows in it.
     pub(super) fn stamp(&self) -> u64 {
         self.stamp
+    }
+
+    pub(super) fn spare(&self) -> &StdArc<Spare> {
+        &self.store.shared.spare
     }
 
     /// The store that the version stands in.
@@ -192,31 +178,7 @@ impl<C: Contents> Writer<C> {
         self.engine.as_mut().expect("the engine is here until the writer ends")
     }
 
-    /// Takes out the buffers of statements, or makes them if the last statement failed and kept
-    /// them.
-    pub(crate) fn take_scratch(&mut self) -> Box<C::Scratch> {
-        self.engine().scratch.take().unwrap_or_default()
-    }
-
-    /// Gives the buffers back for the next statement.
-    pub(crate) fn put_scratch(&mut self, scratch: Box<C::Scratch>) {
-        self.engine().scratch = Some(scratch);
-    }
-
-    /// Freezes the state of the transaction, which is `contents`.
-    pub(crate) fn mark(&mut self, contents: &C) -> Mark {
-        self.end_segment(contents);
-        Mark { segment: self.parent }
-    }
-
-    /// Goes back, or forth, to a frozen state; the state left behind is `contents`. The caller goes
-    /// on with the contents that it marked.
-    pub(crate) fn return_to(&mut self, mark: Mark, contents: &C) {
-        self.end_segment(contents);
-        self.parent = mark.segment;
-    }
-
-    /// As [`return_to`](Writer::return_to), to the beginning of the transaction.
+    /// As [`return_to`](Session::return_to), to the beginning of the transaction.
     pub(crate) fn restart(&mut self, contents: &C) {
         self.end_segment(contents);
         self.parent = None;
@@ -266,7 +228,8 @@ impl<C: Contents> Writer<C> {
         engine.ledger.keep(std::mem::replace(&mut engine.current, contents.clone()));
         let stamp = engine.editor.stamp;
         engine.editor.stamp += 1;
-        self.retired = retired;
+        let retired_bytes = std::mem::take(&mut engine.editor.retired_bytes);
+        (self.retired, self.retired_bytes) = (retired, retired_bytes);
         self.enter(stamp)
     }
 
@@ -285,9 +248,31 @@ impl<C: Contents> Writer<C> {
         engine.discard(segments.into_iter().flatten().rev(), doomed);
     }
 
+    /// About how many bytes the version that was published has replaced, rows without what their
+    /// values own elsewhere.
+    pub(crate) fn replaced_bytes(&self) -> usize {
+        self.retired_bytes
+    }
+
+    /// Calls `visit` with the contents of each version but the newest that is, or may be, alive,
+    /// the oldest first, and the bytes that only it and older ones need; until that says no.
+    pub(crate) fn visit_versions(&mut self, visit: &mut dyn FnMut(&C, &dyn Fn() -> usize) -> bool) {
+        let told = self.store.shared.deaths.load(Ordering::Acquire);
+        let engine = self.engine();
+        engine.ledger.bury(told);
+        engine.ledger.visit(visit);
+    }
+
+    /// Bytes of the chunks that nodes stand in, used or not; and of what waits to be freed.
+    pub(crate) fn memory(&mut self) -> (usize, usize) {
+        let engine = self.engine();
+        (engine.editor.arena.held_bytes(), engine.ledger.dying_bytes())
+    }
+
     /// Ends the transaction without a new version; its state was `contents`.
     pub(crate) fn abort(&mut self, contents: &C, doomed: &mut Doomed) {
         self.end_segment(contents);
+        self.engine().editor.retired_bytes = 0;
         let segments = std::mem::take(&mut self.segments);
         self.engine().discard(segments.into_iter().rev(), doomed);
         self.finish(doomed);
@@ -354,10 +339,6 @@ impl<C: Contents> Writer<C> {
         ledger.flat_map(Ledger::waiting).map(|retired| retired.item())
     }
 
-    pub(super) fn held_bytes(&self) -> usize {
-        self.engine.as_ref().map_or(0, |engine| engine.editor.arena.held_bytes())
-    }
-
     pub(super) fn live_nodes(&self) -> usize {
         self.engine.as_ref().map_or(0, |engine| engine.editor.arena.live())
     }
@@ -377,6 +358,26 @@ impl<C: Contents> Workspace for Writer<C> {
 
     fn poison(&mut self) {
         self.is_poisoned = true;
+    }
+}
+
+impl<C: Contents> Session<C> for Writer<C> {
+    fn take_scratch(&mut self) -> Box<C::Scratch> {
+        self.engine().scratch.take().unwrap_or_default()
+    }
+
+    fn put_scratch(&mut self, scratch: Box<C::Scratch>) {
+        self.engine().scratch = Some(scratch);
+    }
+
+    fn mark(&mut self, contents: &C) -> Mark {
+        self.end_segment(contents);
+        Mark { segment: self.parent }
+    }
+
+    fn return_to(&mut self, mark: Mark, contents: &C) {
+        self.end_segment(contents);
+        self.parent = mark.segment;
     }
 }
 

@@ -18,12 +18,15 @@ use smallvec::SmallVec;
 use super::bulk::Bulk;
 use super::path::{Path, prefetch_leaf};
 use super::row::{NewRow, RowKind, RowPtr, RowRef};
-use super::store::Workspace;
 use super::typed::TypedTree;
+use super::workspace::Workspace;
 use super::{Tree, TreeRef};
 
 /// Trees that a table holds without an allocation: most tables have no more.
 const TREES_INLINE: usize = 4;
+
+/// Rows that are put together, so that their waits for memory overlap.
+pub(crate) const PUT_GROUP: usize = 16;
 
 /// The trees of one table in one version. A clone copies the roots.
 #[derive(Debug)]
@@ -176,6 +179,24 @@ impl TableTrees {
         if place.is_found {
             place.row().prefetch();
             writer.editor().own_path(&mut self.trees[0], &mut place.path);
+        }
+    }
+
+    /// Asks the processor to fetch what putting rows at `keys` will touch in the primary tree, all
+    /// at once.
+    pub(crate) fn prefetch_group<'k, K: Iterator<Item = &'k [u8]> + Clone>(&self, keys: K) {
+        let Some(root) = self.trees[0].root else { return };
+        let mut nodes = [root; PUT_GROUP];
+        for level in (0..root.level()).rev() {
+            for (node, key) in nodes.iter_mut().zip(keys.clone()) {
+                *node = node.child(node.route(key));
+                if level == 0 { node.prefetch_whole() } else { node.prefetch() }
+            }
+        }
+        for (node, key) in nodes.iter().zip(keys) {
+            if let Some(index) = node.find_exact(key) {
+                node.rows()[index].prefetch();
+            }
         }
     }
 

@@ -29,6 +29,9 @@ pub(super) struct Frozen {
 const STATEMENTS_INLINE: usize = 2;
 const KEYS_INLINE: usize = 64;
 
+/// Statements for which a part makes room when it holds more than that.
+const STATEMENTS_NEXT: usize = 16;
+
 /// A stretch of the log.
 #[derive(Default)]
 struct Part {
@@ -47,8 +50,17 @@ enum Statement {
 }
 
 impl ChangeLog {
+    /// A log that goes on from a frozen one.
+    pub(super) fn after(before: Frozen) -> Self {
+        Self { before, running: Part::default() }
+    }
+
     pub(super) fn push(&mut self, table: usize, key: &[u8], before: Option<KeptRow>) {
         let Part { keys, statements, .. } = &mut self.running;
+        if statements.len() == STATEMENTS_INLINE {
+            statements.reserve(STATEMENTS_NEXT - STATEMENTS_INLINE);
+            keys.reserve((STATEMENTS_NEXT - STATEMENTS_INLINE) * key.len());
+        }
         let start = keys.len();
         keys.extend_from_slice(key);
         statements.push(Statement::Row { table, key: (start, keys.len()), before });

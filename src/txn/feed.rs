@@ -57,8 +57,8 @@ impl<T> Changes<T> {
     ///
     /// # Errors
     ///
-    /// [`FeedError::Gone`] when some are not, [`FeedError::Ahead`] when the database has not come to
-    /// that revision.
+    /// [`FeedError::Gone`] when some are not, [`FeedError::Ahead`] when the database has not come
+    /// to that revision.
     pub fn since(self, revision: Revision) -> Result<Feed, FeedError> {
         match self.hub.open_feed(Some(revision)) {
             Ok((position, _)) => Ok(Feed::new(self.hub, self.filter, position, revision)),
@@ -231,8 +231,8 @@ impl Reset {
 /// - bookmarkable: an item [`Event::Bookmark`] says how far that is when nothing happens.
 ///
 /// Items come after their commit can be read. A feed never delays a commit, and keeps no memory of
-/// its own but a few items; what all feeds together keep is bounded. It ends when the last handle on
-/// the database is dropped.
+/// its own but a few items; what all feeds together keep is bounded. It ends when the last handle
+/// on the database is dropped.
 ///
 /// ```
 /// # use fsmdb::{Db, Event, Table};
@@ -251,8 +251,8 @@ impl Reset {
 ///
 /// let Some(Ok(Event::Commit(commit))) = feed.next() else { panic!() };
 /// assert_eq!(commit.revision(), revision);
-/// let names: Vec<_> = commit.changes().map(|change| &change.after::<Node>().unwrap().name).collect();
-/// assert_eq!(names, ["alpha", "beta"]);
+/// let names: Vec<_> = commit.changes().map(|change|
+/// &change.after::<Node>().unwrap().name).collect(); assert_eq!(names, ["alpha", "beta"]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Feed {
@@ -354,8 +354,8 @@ impl Feed {
 
     /// Goes to behind the current version, and gives it: the items up to there are left out.
     ///
-    /// What a feed has missed that [`Lagged`] is the difference of this version and the last one that
-    /// was seen.
+    /// What a feed has missed that [`Lagged`] is the difference of this version and the last one
+    /// that was seen.
     pub fn catch_up(&mut self) -> Snapshot {
         self.items.clear();
         let current = self.hub.skip(&mut self.position);

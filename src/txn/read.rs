@@ -3,14 +3,16 @@
 use std::fmt;
 use std::io;
 
+use super::fork::Fork;
 use super::write::WriteTxn;
 use crate::error::Error;
 use crate::revision::{Applied, Revision};
 use crate::root::{Contents, Root};
-use crate::schema::Table;
+use crate::schema::{Table, TableSchema};
 use crate::snapshot::{self, Progress, SnapshotError, Summary};
 use crate::sync::Arc;
 use crate::table::{TableReader, TableState};
+use crate::tree::Version;
 
 /// One version of the whole database, for as long as it is held.
 ///
@@ -32,6 +34,10 @@ impl Snapshot {
 
     pub(super) fn contents(&self) -> &Contents {
         self.root.contents()
+    }
+
+    pub(super) fn version(&self) -> &Version<Contents> {
+        self.root.version()
     }
 
     /// The table whose rows are values of `T`.
@@ -118,8 +124,8 @@ impl fmt::Debug for Snapshot {
     }
 }
 
-/// Anything that can be read like a snapshot: a [`Snapshot`], or a [`WriteTxn`] with its own
-/// writes.
+/// Anything that can be read like a snapshot: a [`Snapshot`], or a [`WriteTxn`] or [`Fork`] with
+/// its own writes.
 ///
 /// ```
 /// # use fsmdb::{Db, Read, Table};
@@ -147,7 +153,8 @@ pub trait Read: sealed::Sealed {
     #[must_use]
     fn table<T: Table>(&self) -> TableReader<'_, T>;
 
-    /// The revision of the version that is read; in a write transaction the one it will make.
+    /// The revision of the version that is read; in a write transaction the one it will make,
+    /// in a fork the one after that of its origin.
     #[must_use]
     fn revision(&self) -> Revision;
 }
@@ -172,11 +179,22 @@ impl Read for WriteTxn<'_> {
     }
 }
 
+impl Read for Fork {
+    fn table<T: Table>(&self) -> TableReader<'_, T> {
+        Fork::table(self)
+    }
+
+    fn revision(&self) -> Revision {
+        Fork::revision(self)
+    }
+}
+
 mod sealed {
     pub trait Sealed {}
     impl Sealed for super::Snapshot {}
     impl Sealed for super::WriteTxn<'_> {}
     impl Sealed for super::super::Watcher<'_> {}
+    impl Sealed for super::Fork {}
 }
 
 /// The typed view of a table of `root`; panics when `T` is not one.
@@ -186,11 +204,17 @@ pub(super) fn table_of<T: Table>(root: &Contents) -> TableReader<'_, T> {
 
 /// The position of the table `T`; panics when `T` is not a table of the database.
 pub(super) fn position_of<T: Table>(root: &Contents) -> usize {
-    root.schema.position::<T>().unwrap_or_else(|| {
-        panic!(
-            "table {} is not in the schema: add .table::<{}>() to the builder",
-            T::NAME,
-            std::any::type_name::<T>()
-        )
-    })
+    root.schema.position::<T>().unwrap_or_else(|| no_table(T::NAME, std::any::type_name::<T>()))
+}
+
+/// The position of the table whose rows are of the same type as those of `table`; panics when there
+/// is none.
+pub(super) fn position_of_type(root: &Contents, table: &TableSchema) -> usize {
+    let position = root.schema.position_of_type(table.rows.row_type());
+    position.unwrap_or_else(|| no_table(&table.name, table.rows.type_name()))
+}
+
+#[cold]
+fn no_table(name: &str, type_name: &str) -> ! {
+    panic!("table {name} is not in the schema: add .table::<{type_name}>() to the builder")
 }

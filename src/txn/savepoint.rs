@@ -1,4 +1,4 @@
-//! A point in a write transaction to which it can go back.
+//! A point in a write transaction or fork to which it can go back.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,13 +7,15 @@ use super::changes::Frozen;
 use crate::root::Contents;
 use crate::tree::Mark;
 
-/// A point in a write transaction, from [`WriteTxn::savepoint`](super::WriteTxn::savepoint).
+/// A point in a write transaction or fork, from
+/// [`WriteTxn::savepoint`](super::WriteTxn::savepoint) or
+/// [`Fork::savepoint`](super::Fork::savepoint).
 ///
 /// Taking one and going back to it cost O(1). It can be used any number of times and in any order:
 /// going back to an early savepoint does not spoil a later one.
 #[derive(Clone)]
 pub struct Savepoint {
-    /// The mark of the transaction, by which a savepoint of another one is told apart.
+    /// The mark of the transaction or fork, by which a savepoint of another one is told apart.
     pub(super) mark: Arc<()>,
     pub(super) contents: Contents,
     pub(super) state: Mark,

@@ -1,29 +1,30 @@
-//! The typed statements of a write transaction on one table.
+//! The typed statements of a write transaction or fork on one table.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::Arc;
 
-use super::savepoint::Savepoint;
-use super::write::WriteTxn;
+use super::draft::{Draft, Write, key_of};
 use crate::error::Error;
-use crate::key::{AsKey, AsPrefix, KeyBuf, KeyRange, encode};
+use crate::key::{AsKey, AsPrefix, KeyRange, encode};
+use crate::root::Contents;
 use crate::schema::{Cardinality, Index, Table};
 use crate::table::{KeyedRows, Mode, Rows, TableReader, TableState};
-use crate::tree::{KeptRow, NewRow, Place, Row, RowMeta, RowRef, SharedRow};
+use crate::tree::{KeptRow, NewRow, Row, RowMeta, Session, SharedRow};
 
-/// One table of a write transaction, from [`WriteTxn::table_mut`].
+/// One table of a [`WriteTxn`](crate::WriteTxn) or [`Fork`](crate::Fork), `D`, from
+/// [`Write::table_mut`].
 ///
 /// Each statement costs O(log n) for the row and for each index, and either happens or leaves the
 /// transaction exactly as it was, also when a function of the schema panics.
-pub struct TableMut<'txn, 'db, T> {
-    txn: &'txn mut WriteTxn<'db>,
+pub struct TableMut<'txn, T, D> {
+    txn: &'txn mut D,
     position: usize,
     marker: PhantomData<fn() -> T>,
 }
 
-impl<'txn, 'db, T: Table> TableMut<'txn, 'db, T> {
-    pub(super) fn new(txn: &'txn mut WriteTxn<'db>, position: usize) -> Self {
+impl<'txn, T: Table, D: Write> TableMut<'txn, T, D> {
+    pub(super) fn new(txn: &'txn mut D, position: usize) -> Self {
         Self { txn, position, marker: PhantomData }
     }
 
@@ -68,41 +69,16 @@ impl<'txn, 'db, T: Table> TableMut<'txn, 'db, T> {
     ///
     /// As [`insert`](TableMut::insert), for a row that is refused; nothing has changed then.
     pub fn insert_all(&mut self, rows: impl IntoIterator<Item = T>) -> Result<usize, Error> {
-        if self.state().len() > 0 {
-            let before = self.txn.savepoint();
-            let mut undo = Undo { txn: &mut *self.txn, before: &before, is_done: false };
-            let mut table = TableMut::<T>::new(&mut *undo.txn, self.position);
-            let mut count = 0;
-            for row in rows {
-                table.put(row, Mode::Insert)?;
-                count += 1;
-            }
-            undo.is_done = true;
-            return Ok(count);
+        let (position, draft) = (self.position, self.txn.draft_mut());
+        let meta = RowMeta { created: draft.revision, modified: draft.revision };
+        if draft.contents().table(position).len() > 0 {
+            let rows = rows.into_iter().map(|row| (key_of(&row), NewRow::new(meta, row)));
+            return draft.all_or_none(|draft, _| draft.put_all(position, Mode::Insert, rows));
         }
-        let revision = self.txn.revision();
-        let meta = RowMeta { created: revision, modified: revision };
         let rows = rows.into_iter();
-        let (mut keyed, mut key) = (KeyedRows::with_room_for(rows.size_hint().0), KeyBuf::new());
-        for row in rows {
-            key.clear();
-            row.encode_primary_key(&mut key);
-            keyed.push(&key, NewRow::new(meta, row));
-        }
-        let schema = Arc::clone(self.state().schema());
-        if let Some(key) = keyed.sort() {
-            let (table, key) = (schema.name.to_string(), schema.print_key(key));
-            return Err(Error::KeyExists { table, key });
-        }
-        let count = keyed.len();
-        if count == 0 {
-            return Ok(0);
-        }
-        let (contents, writer, log) = self.txn.parts();
-        let table = TableState::from_rows(writer, schema, keyed, revision)?;
-        log.push_fill(self.position, count);
-        contents.set_table(self.position, table);
-        Ok(count)
+        let mut keyed = KeyedRows::with_room_for(rows.size_hint().0);
+        rows.for_each(|row| keyed.push(&key_of(&row), NewRow::new(meta, row)));
+        draft.fill(position, keyed)
     }
 
     /// Inserts `row`, or replaces the row with its primary key and returns that one.
@@ -116,6 +92,35 @@ impl<'txn, 'db, T: Table> TableMut<'txn, 'db, T> {
     pub fn upsert(&mut self, row: T) -> Result<Option<SharedRow<T>>, Error> {
         let (_, before) = self.put(row, Mode::Upsert)?;
         Ok(before.map(|before| before.borrow().typed::<T>().share()))
+    }
+
+    /// Inserts or replaces many rows, all or none, and returns how many.
+    ///
+    /// Faster than one by one in a large table: where they go is looked for many at a time, so that
+    /// their waits for memory overlap.
+    ///
+    /// ```
+    /// # use fsmdb::{Db, Table};
+    /// # use serde::{Deserialize, Serialize};
+    /// # #[derive(Clone, Debug, Serialize, Deserialize, Table)]
+    /// # #[table(name = "nodes")]
+    /// # struct Node { #[key] id: u64 }
+    /// # let db = Db::builder().table::<Node>().build()?;
+    /// let mut txn = db.write();
+    /// txn.insert(Node { id: 7 })?;
+    /// txn.table_mut::<Node>().upsert_all((0..1000).map(|id| Node { id }))?;
+    /// assert_eq!(txn.table::<Node>().len(), 1000);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`upsert`](TableMut::upsert), for a row that is refused; nothing has changed then.
+    pub fn upsert_all(&mut self, rows: impl IntoIterator<Item = T>) -> Result<usize, Error> {
+        let (position, draft) = (self.position, self.txn.draft_mut());
+        let meta = RowMeta { created: draft.revision, modified: draft.revision };
+        let rows = rows.into_iter().map(|row| (key_of(&row), NewRow::new(meta, row)));
+        draft.all_or_none(|draft, _| draft.put_all(position, Mode::Upsert, rows))
     }
 
     /// Changes the row with the primary key `key` by a closure that works on a copy.
@@ -141,8 +146,7 @@ impl<'txn, 'db, T: Table> TableMut<'txn, 'db, T> {
         };
         let mut value = before.value().clone();
         change(&mut value);
-        let mut changed = KeyBuf::new();
-        value.encode_primary_key(&mut changed);
+        let changed = key_of(&value);
         if changed != key {
             return Err(Error::KeyChanged {
                 table: schema.name.to_string(),
@@ -156,7 +160,7 @@ impl<'txn, 'db, T: Table> TableMut<'txn, 'db, T> {
 
     /// Deletes the row with the primary key `key` and returns it.
     pub fn delete<Q: AsKey<T::Key> + ?Sized>(&mut self, key: &Q) -> Option<SharedRow<T>> {
-        let row = self.remove(&encode(key))?;
+        let row = self.txn.draft_mut().remove(self.position, &encode(key))?;
         Some(row.borrow().typed::<T>().share())
     }
 
@@ -179,109 +183,61 @@ impl<'txn, 'db, T: Table> TableMut<'txn, 'db, T> {
     }
 
     /// One index of the table, to delete by its values.
-    pub fn index<K, C>(&mut self, index: Index<T, K, C>) -> IndexMut<'_, 'txn, 'db, T, K, C> {
+    pub fn index<K, C>(&mut self, index: Index<T, K, C>) -> IndexMut<'_, 'txn, T, K, C, D> {
         IndexMut { table: self, index }
     }
 
     fn state(&self) -> &TableState {
-        self.txn.contents().table(self.position)
-    }
-
-    fn ready(&mut self, place: &mut Place) {
-        let (contents, writer, _) = self.txn.parts();
-        contents.table_mut(self.position).ready(writer, place);
+        self.txn.draft().contents().table(self.position)
     }
 
     /// Puts a row and gives it and the one that it replaced.
-    fn put(&mut self, value: T, mode: Mode) -> Result<(KeptRow, Option<KeptRow>), Error> {
-        let revision = self.txn.revision();
-        let mut key = KeyBuf::new();
-        value.encode_primary_key(&mut key);
-        let mut place = Place::default();
-        self.state().claim(&key, mode, &mut place)?;
-        self.ready(&mut place);
-        let before = self.state().row_at(&place);
-        let created = before.map_or(revision, |before| before.meta().created);
-        let row = NewRow::new(RowMeta { created, modified: revision }, value);
-        let mut planner = self.txn.writer.take_scratch();
-        self.state().plan_put(&mut planner, &place, &key, row.borrow())?;
-
-        let kept = row.borrow().keep();
-        let (contents, writer, log) = self.txn.parts();
-        let table = contents.table_mut(self.position);
-        let before = table.row_at(&place).map(RowRef::keep);
-        table.put(writer, &planner, &place, &key, row, revision);
-        log.push(self.position, &key, before);
-        writer.put_scratch(planner);
-        Ok((kept, before))
-    }
-
-    /// Takes a row out and gives it.
-    fn remove(&mut self, key: &[u8]) -> Option<KeptRow> {
-        let revision = self.txn.revision();
-        let mut place = Place::default();
-        self.state().find(key, &mut place);
-        self.state().row_at(&place)?;
-        self.ready(&mut place);
-        let mut planner = self.txn.writer.take_scratch();
-        self.state().plan_delete(&mut planner, &place, key);
-
-        let (contents, writer, log) = self.txn.parts();
-        let table = contents.table_mut(self.position);
-        let before = table.row_at(&place).map(RowRef::keep);
-        table.delete(writer, &planner, &place, revision);
-        log.push(self.position, key, before);
-        writer.put_scratch(planner);
-        before
+    fn put(&mut self, row: T, mode: Mode) -> Result<(KeptRow, Option<KeptRow>), Error> {
+        put(self.txn.draft_mut(), self.position, row, mode)
     }
 
     /// Deletes the rows that `select` finds and `doomed` agrees to.
     ///
-    /// It reads the table as it was at a savepoint, and goes back to that if a function of the
-    /// schema panics, so that the statement leaves the transaction as it was.
+    /// It reads the table as it was before, and undoes what it did if a function of the schema
+    /// panics, so that the statement leaves the transaction as it was.
     fn delete_where(
         &mut self,
         select: impl for<'a> FnOnce(TableReader<'a, T>) -> Rows<'a, T>,
         mut doomed: impl FnMut(&Row<T>) -> bool,
     ) -> usize {
-        let before = self.txn.savepoint();
-        let mut undo = Undo { txn: &mut *self.txn, before: &before, is_done: false };
-        let mut table = TableMut::<T>::new(&mut *undo.txn, self.position);
-        let view = TableReader::new(before.contents.table(self.position), None);
-        let mut count = 0;
-        for row in select(view).filter(|row| doomed(row)) {
-            let mut key = KeyBuf::new();
-            row.value().encode_primary_key(&mut key);
-            // A multi-valued index can show a row twice; the second time it is gone.
-            count += usize::from(table.remove(&key).is_some());
-        }
-        undo.is_done = true;
+        let position = self.position;
+        let deleted = self.txn.draft_mut().all_or_none(|draft, before| {
+            let view = TableReader::new(before.contents.table(position), None);
+            let mut count = 0;
+            for row in select(view).filter(|row| doomed(row)) {
+                // A multi-valued index can show a row twice; the second time it is gone.
+                count += usize::from(draft.remove(position, &key_of(row.value())).is_some());
+            }
+            Ok::<_, Infallible>(count)
+        });
+        let Ok(count) = deleted;
         count
     }
 }
 
-/// Goes back to a savepoint unless what began after it is done.
-struct Undo<'a, 'db> {
-    txn: &'a mut WriteTxn<'db>,
-    before: &'a Savepoint,
-    is_done: bool,
+/// Puts a row and gives it and the one that it replaced.
+fn put<T: Table, W: Session<Contents>>(
+    draft: &mut Draft<W>,
+    position: usize,
+    row: T,
+    mode: Mode,
+) -> Result<(KeptRow, Option<KeptRow>), Error> {
+    let key = key_of(&row);
+    draft.put(position, &key, mode, |meta| NewRow::new(meta, row))
 }
 
-impl Drop for Undo<'_, '_> {
-    fn drop(&mut self) {
-        if !self.is_done {
-            self.txn.rollback_to(self.before);
-        }
-    }
-}
-
-/// One index of a table of a write transaction, from [`TableMut::index`].
-pub struct IndexMut<'table, 'txn, 'db, T, K, C> {
-    table: &'table mut TableMut<'txn, 'db, T>,
+/// One index of a table of a transaction or fork, from [`TableMut::index`].
+pub struct IndexMut<'table, 'txn, T, K, C, D> {
+    table: &'table mut TableMut<'txn, T, D>,
     index: Index<T, K, C>,
 }
 
-impl<T: Table, K, C: Cardinality> IndexMut<'_, '_, '_, T, K, C> {
+impl<T: Table, K, C: Cardinality, D: Write> IndexMut<'_, '_, T, K, C, D> {
     /// Deletes the rows that have `value` and returns how many there were.
     pub fn delete_all<Q: AsKey<K> + ?Sized>(&mut self, value: &Q) -> usize {
         let index = self.index;
@@ -303,13 +259,13 @@ impl<T: Table, K, C: Cardinality> IndexMut<'_, '_, '_, T, K, C> {
     }
 }
 
-impl<T: Table> fmt::Debug for TableMut<'_, '_, T> {
+impl<T: Table, D> fmt::Debug for TableMut<'_, T, D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TableMut").field("table", &T::NAME).finish_non_exhaustive()
     }
 }
 
-impl<T: Table, K, C> fmt::Debug for IndexMut<'_, '_, '_, T, K, C> {
+impl<T: Table, K, C, D> fmt::Debug for IndexMut<'_, '_, T, K, C, D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("IndexMut").field("index", &self.index).finish_non_exhaustive()
     }

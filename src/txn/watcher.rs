@@ -11,9 +11,9 @@ use crate::watch::{Hub, Watch};
 
 /// Reads a snapshot and notes what it is asked; given to the closure of [`Snapshot::watch`].
 ///
-/// What counts is what was asked and seen, not more: a row or its absence by its key; of a range the
-/// part that the iterator was taken through; a count, which another row in the place of one does not
-/// change; whether there is anything at all. [`Row::created`](crate::Row::created),
+/// What counts is what was asked and seen, not more: a row or its absence by its key; of a range
+/// the part that the iterator was taken through; a count, which another row in the place of one
+/// does not change; whether there is anything at all. [`Row::created`](crate::Row::created),
 /// [`Row::modified`](crate::Row::modified) and [`revision`](Read::revision) are not watched: they
 /// change without the data.
 pub struct Watcher<'a> {
@@ -61,9 +61,9 @@ impl Snapshot {
     /// Reads by a closure and watches what it reads: the [`Watch`] ends when that is not what is
     /// there any more, and only then.
     ///
-    /// The closure reads this version; a change since then ends the watch at once. So the loop below
-    /// sees the newest state in the end, whatever comes between its steps. Entering the watch costs
-    /// O(log n) for each question, and the version is not kept for it.
+    /// The closure reads this version; a change since then ends the watch at once. So the loop
+    /// below sees the newest state in the end, whatever comes between its steps. Entering the watch
+    /// costs O(log n) for each question, and the version is not kept for it.
     ///
     /// ```
     /// # use fsmdb::{Db, Read, Table, Wake};

@@ -1,11 +1,11 @@
 //! The write transaction.
 
-use std::cell::OnceCell;
 use std::fmt;
-use std::sync::Arc as StdArc;
 
 use super::changes::ChangeLog;
-use super::read::{Snapshot, position_of, table_of};
+use super::draft::{Draft, Drafting, RUNS, Write};
+use super::program::{Program, ProgramError, ProgramReply};
+use super::read::{Snapshot, table_of};
 use super::savepoint::Savepoint;
 use super::table_mut::TableMut;
 use crate::error::Error;
@@ -15,7 +15,7 @@ use crate::schema::Table;
 use crate::sync::{Arc, WriterGuard};
 use crate::table::TableReader;
 use crate::tree::{Doomed, SharedRow, Writer};
-use crate::watch::{Change, Committed, Hub, Woken};
+use crate::watch::{Change, Committed, Hub, OldSnapshot, Woken};
 
 /// The one transaction that may write, from [`Db::write`](crate::Db::write).
 ///
@@ -47,21 +47,13 @@ use crate::watch::{Change, Committed, Hub, Woken};
 #[must_use = "a transaction that is dropped is rolled back"]
 pub struct WriteTxn<'db> {
     hub: &'db Hub,
-    pub(super) writer: Writer<Contents>,
+    draft: Draft<Writer<Contents>>,
     /// The right to write, until the transaction has ended.
     guard: Option<WriterGuard<'db>>,
     /// The version below, until the transaction has ended.
     base: Option<Arc<Root>>,
-    /// As this transaction has made them; `None` once they are published.
-    contents: Option<Contents>,
-    pub(super) log: ChangeLog,
-    revision: Revision,
-    /// Made with the first savepoint, and held by each.
-    mark: OnceCell<StdArc<()>>,
     hooks: Vec<Hook<'db>>,
 }
-
-const RUNS: &str = "the transaction has its contents until it ends";
 
 type Hook<'db> = Box<dyn FnOnce(&Committed) + 'db>;
 
@@ -76,24 +68,11 @@ impl<'db> WriteTxn<'db> {
         let writer = base.version().store().write();
         Self {
             hub,
-            writer,
+            draft: Draft::new(contents, writer, ChangeLog::default(), revision),
             guard: Some(guard),
             base: Some(base),
-            contents: Some(contents),
-            log: ChangeLog::default(),
-            revision,
-            mark: OnceCell::new(),
             hooks: Vec::new(),
         }
-    }
-
-    pub(super) fn contents(&self) -> &Contents {
-        self.contents.as_ref().expect(RUNS)
-    }
-
-    /// What statements change, each on its own.
-    pub(super) fn parts(&mut self) -> (&mut Contents, &mut Writer<Contents>, &mut ChangeLog) {
-        (self.contents.as_mut().expect(RUNS), &mut self.writer, &mut self.log)
     }
 
     /// The table whose rows are values of `T`, with the writes of this transaction.
@@ -103,7 +82,7 @@ impl<'db> WriteTxn<'db> {
     /// When `T` is not a table of the database.
     #[must_use]
     pub fn table<T: Table>(&self) -> TableReader<'_, T> {
-        table_of(self.contents())
+        table_of(self.draft.contents())
     }
 
     /// The table whose rows are values of `T`, for writing.
@@ -111,9 +90,8 @@ impl<'db> WriteTxn<'db> {
     /// # Panics
     ///
     /// When `T` is not a table of the database.
-    pub fn table_mut<T: Table>(&mut self) -> TableMut<'_, 'db, T> {
-        let position = position_of::<T>(self.contents());
-        TableMut::new(self, position)
+    pub fn table_mut<T: Table>(&mut self) -> TableMut<'_, T, Self> {
+        Write::table_mut(self)
     }
 
     /// Inserts a row whose primary key must be free; see [`TableMut::insert`].
@@ -145,7 +123,7 @@ impl<'db> WriteTxn<'db> {
     /// The revision that `commit` will make.
     #[must_use]
     pub fn revision(&self) -> Revision {
-        self.revision
+        self.draft.revision
     }
 
     /// A read view of the transaction as it is now, O(1): later statements do not change it, so it
@@ -169,24 +147,26 @@ impl<'db> WriteTxn<'db> {
     /// ```
     #[must_use]
     pub fn snapshot(&mut self) -> Snapshot {
-        let mut contents = self.contents().clone();
-        let version = self.writer.peek(&contents);
-        contents.revision = self.revision;
+        let mut contents = self.draft.contents().clone();
+        let version = self.draft.work.peek(&contents);
+        contents.revision = self.draft.revision;
         let serial = self.base.as_ref().expect(RUNS).serial();
         Snapshot::new(Arc::new(Root::new(contents, version, serial)))
+    }
+
+    /// Runs a program: all of it, or nothing when it is refused; see [`Write::run`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Write::run`].
+    pub fn run(&mut self, program: &Program) -> Result<ProgramReply, ProgramError> {
+        Write::run(self, program)
     }
 
     /// Marks a point to which [`rollback_to`](WriteTxn::rollback_to) can go back, O(1).
     #[must_use]
     pub fn savepoint(&mut self) -> Savepoint {
-        let contents = self.contents().clone();
-        Savepoint {
-            mark: StdArc::clone(self.mark.get_or_init(StdArc::default)),
-            state: self.writer.mark(&contents),
-            contents,
-            statements: self.log.len(),
-            log: self.log.freeze(),
-        }
+        self.draft.savepoint()
     }
 
     /// Goes to the point that `savepoint` marks: every statement after it is undone, O(1). Hooks
@@ -196,37 +176,31 @@ impl<'db> WriteTxn<'db> {
     ///
     /// When the savepoint is from another transaction.
     pub fn rollback_to(&mut self, savepoint: &Savepoint) {
-        let mark = self.mark.get();
-        let same = mark.is_some_and(|mark| StdArc::ptr_eq(mark, &savepoint.mark));
-        assert!(same, "the savepoint belongs to another transaction");
-        let (contents, writer, _) = self.parts();
-        writer.return_to(savepoint.state, contents);
-        *contents = savepoint.contents.clone();
-        self.log.return_to(&savepoint.log);
+        self.draft.rollback_to(savepoint);
     }
 
     /// Undoes every statement, O(1).
     pub fn rollback_all(&mut self) {
         if let Some(base) = self.base.clone() {
-            let (contents, writer, _) = self.parts();
+            let (contents, writer, _) = self.draft.parts();
             writer.restart(contents);
             *contents = base.contents().clone();
         }
-        self.log = ChangeLog::default();
+        self.draft.log = ChangeLog::default();
         self.hooks.clear();
     }
 
     /// Whether any statement has changed anything.
     #[must_use]
     pub fn is_changed(&self) -> bool {
-        !self.log.is_empty()
+        !self.draft.log.is_empty()
     }
 
     /// The net change of each row so far, in the order of tables and keys; O(k log k) in the
     /// number of statements. It equals the difference between the versions before and after.
     #[must_use]
     pub fn changes(&self) -> Vec<Change> {
-        self.log.net(self.contents())
+        self.draft.changes()
     }
 
     /// Calls `hook` after this transaction was published and the writer's lock released. It is not
@@ -245,32 +219,36 @@ impl<'db> WriteTxn<'db> {
     /// When a statement panicked half-way because an index function of the schema is not pure; only
     /// [`rollback_all`](WriteTxn::rollback_all) or dropping the transaction helps then.
     pub fn commit(mut self) -> Revision {
-        let revision = self.revision;
-        self.parts().0.revision = revision;
+        let revision = self.draft.revision;
+        self.draft.parts().0.revision = revision;
         let hooks = std::mem::take(&mut self.hooks);
         let changes = if hooks.is_empty() { Vec::new() } else { self.changes() };
-        let woken = self.publish();
+        let (woken, old) = self.publish();
+        let hub = self.hub;
         drop(self);
         drop(woken);
+        hub.report(old);
         let committed = Committed { revision, changes };
         hooks.into_iter().for_each(|hook| hook(&committed));
         revision
     }
 
-    /// Publishes the contents and ends the transaction; gives whom that wakes. The rows that no version needs any more are
-    /// dropped last, because that runs the user's code.
-    fn publish(&mut self) -> Woken {
+    /// Publishes the contents and ends the transaction; gives whom that wakes. The rows that no
+    /// version needs any more are dropped last, because that runs the user's code.
+    fn publish(&mut self) -> (Woken, Vec<OldSnapshot>) {
         let mut doomed = Doomed::default();
-        let (contents, writer, _) = self.parts();
+        let (contents, writer, _) = self.draft.parts();
         let version = writer.publish(contents, &mut doomed);
-        let contents = self.contents.take().expect(RUNS);
+        let contents = self.draft.contents.take().expect(RUNS);
         let base = self.base.take().expect(RUNS);
         let root = Root::new(contents, version, base.serial() + 1);
-        let woken = self.hub.publish(&base, root, &self.log);
+        let replaced = self.draft.work.replaced_bytes();
+        let woken = self.hub.publish(&base, root, replaced, &self.draft.log);
         drop(base);
-        self.writer.finish(&mut doomed);
+        let old = self.hub.find_old(&mut self.draft.work, self.draft.revision);
+        self.draft.work.finish(&mut doomed);
         self.guard = None;
-        woken
+        (woken, old)
     }
 
     /// The entry that was applied last in the version under this transaction.
@@ -280,7 +258,7 @@ impl<'db> WriteTxn<'db> {
 
     /// Publishes the writes of the log entry `at` together with its position.
     pub(crate) fn commit_entry(mut self, at: Applied) {
-        self.parts().0.applied = at;
+        self.draft.parts().0.applied = at;
         self.commit();
     }
 }
@@ -288,9 +266,9 @@ impl<'db> WriteTxn<'db> {
 /// Rolls back what was not committed.
 impl Drop for WriteTxn<'_> {
     fn drop(&mut self) {
-        if let Some(contents) = self.contents.take() {
+        if let Some(contents) = self.draft.contents.take() {
             let mut doomed = Doomed::default();
-            self.writer.abort(&contents, &mut doomed);
+            self.draft.work.abort(&contents, &mut doomed);
             drop(contents);
             self.base = None;
             self.guard = None;
@@ -298,11 +276,25 @@ impl Drop for WriteTxn<'_> {
     }
 }
 
+impl Drafting for WriteTxn<'_> {
+    type Work = Writer<Contents>;
+
+    fn draft(&self) -> &Draft<Writer<Contents>> {
+        &self.draft
+    }
+
+    fn draft_mut(&mut self) -> &mut Draft<Writer<Contents>> {
+        &mut self.draft
+    }
+}
+
+impl Write for WriteTxn<'_> {}
+
 impl fmt::Debug for WriteTxn<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WriteTxn")
-            .field("revision", &self.revision.0)
-            .field("statements", &self.log.len())
+            .field("revision", &self.draft.revision.0)
+            .field("statements", &self.draft.log.len())
             .finish_non_exhaustive()
     }
 }

@@ -94,6 +94,28 @@ impl Change {
     }
 }
 
+/// What a fork asks of its changes.
+impl Change {
+    pub(crate) fn schema(&self) -> &TableSchema {
+        &self.table
+    }
+
+    pub(crate) fn row_before(&self) -> Option<RowRef<'_>> {
+        self.before.as_ref().map(AnyRow::borrow)
+    }
+
+    pub(crate) fn row_after(&self) -> Option<RowRef<'_>> {
+        self.after.as_ref().map(AnyRow::borrow)
+    }
+
+    /// The value of the row after it, encoded; empty if there is none.
+    pub(crate) fn encode_after(&self) -> Result<Vec<u8>, String> {
+        let mut value = Vec::new();
+        self.row_after().map_or(Ok(()), |row| self.table.rows.encode_value(row, &mut value))?;
+        Ok(value)
+    }
+}
+
 impl fmt::Debug for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Change")

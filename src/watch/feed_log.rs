@@ -1,8 +1,8 @@
 //! The commits that feeds read, and the bell that says there is another.
 //!
-//! There is one log for all feeds. A commit appends one item, whoever reads; each feed remembers how
-//! far it has come. So a feed that is slow costs nothing but the items that the log keeps anyway,
-//! within its limits, and one that has fallen out of them is told.
+//! There is one log for all feeds. A commit appends one item, whoever reads; each feed remembers
+//! how far it has come. So a feed that is slow costs nothing but the items that the log keeps
+//! anyway, within its limits, and one that has fallen out of them is told.
 //!
 //! # Invariants
 //!

@@ -33,9 +33,9 @@ impl Wake {
 /// Waits until what a closure has read is not what is there any more; from
 /// [`Snapshot::watch`](crate::Snapshot::watch).
 ///
-/// It ends once. After that, read again and watch again: no change in between can be missed, because
-/// a watch whose answers have changed before it was made ends at once. Dropping it costs O(log n)
-/// for each question that was asked, and it is out.
+/// It ends once. After that, read again and watch again: no change in between can be missed,
+/// because a watch whose answers have changed before it was made ends at once. Dropping it costs
+/// O(log n) for each question that was asked, and it is out.
 ///
 /// It wakes for a change of what was read and for nothing else: not for a neighbour, not for a row
 /// that was written again with an equal value, not for a transaction that changes nothing in the
@@ -70,7 +70,8 @@ impl Watch {
         self.signal.wait(timeout.into()).map(Wake::of)
     }
 
-    /// Waits in a task, of any runtime, until it ends. Dropping the future leaves the watch as it is.
+    /// Waits in a task, of any runtime, until it ends. Dropping the future leaves the watch as it
+    /// is.
     pub fn changed(&self) -> Changed<'_> {
         Changed { signal: &self.signal, listener: None }
     }

@@ -7,8 +7,10 @@
 //! # Invariants
 //!
 //! 1. `interest` is the number of watches and waits in `state` and of feeds that are open (and one
-//!    if the log of the feeds is always kept), or more while one is entering.
-//! 2. Signals are raised without the lock and, by a commit, after the right to write was given back.
+//!    if the log of the feeds is always kept, and one if versions are), or more while one is
+//!    entering.
+//! 2. Signals are raised without the lock and, by a commit, after the right to write was given
+//!    back.
 //! 3. After `close` nobody enters any more, and nobody waits.
 
 use std::collections::BTreeMap;
@@ -20,12 +22,13 @@ use super::change::{Change, Committed};
 use super::feed_log::{FeedLimits, FeedLog, Position, Taken, What};
 use super::registry::{Registry, Touched};
 use super::{CHANGED, CLOSED, REACHED};
+use crate::history::{History, Retention};
 use crate::revision::Revision;
-use crate::root::{Root, RootCell};
-use crate::sync::{Arc, AtomicBool, AtomicUsize, Bell, Mutex, MutexGuard, Ordering};
+use crate::root::{Contents, Root, RootCell};
+use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Bell, Mutex, MutexGuard, Ordering};
 use crate::sync::{Reason, Signal, fence};
 use crate::table::Question;
-use crate::tree::Found;
+use crate::tree::{Found, Writer};
 
 /// The current version of a database, and who waits for another.
 pub(crate) struct Hub {
@@ -33,9 +36,19 @@ pub(crate) struct Hub {
     interest: AtomicUsize,
     state: Mutex<State>,
     feeds: Mutex<FeedLog>,
+    history: History,
+    age: Option<AgeLimit>,
     /// Rings when the log of the feeds has grown.
     bell: Bell,
     is_closed: AtomicBool,
+}
+
+/// What the builder says of it.
+#[derive(Default)]
+pub(crate) struct Options {
+    pub(crate) feeds: FeedLimits,
+    pub(crate) retention: Retention,
+    pub(crate) age: Option<AgeLimit>,
 }
 
 #[derive(Debug, Default)]
@@ -46,6 +59,35 @@ struct State {
     /// Waits made so far.
     made: u64,
     is_closed: bool,
+}
+
+/// What is told of versions that somebody holds for long.
+pub(crate) struct AgeLimit {
+    /// How many revisions a version may be behind.
+    pub(crate) revisions: u64,
+    pub(crate) report: Box<dyn Fn(OldSnapshot) + Send + Sync>,
+    /// The highest revision that was told of, and one more.
+    told: AtomicU64,
+}
+
+/// A version that somebody holds for longer than the limit; see
+/// [`Builder::report_old_snapshots`](crate::Builder::report_old_snapshots).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OldSnapshot {
+    /// Its revision.
+    pub revision: Revision,
+    /// That of the current version.
+    pub newest: Revision,
+}
+
+impl AgeLimit {
+    pub(crate) fn new(
+        revisions: u64,
+        report: impl Fn(OldSnapshot) + Send + Sync + 'static,
+    ) -> Self {
+        Self { revisions, report: Box::new(report), told: AtomicU64::new(0) }
+    }
 }
 
 /// Signals that are to be raised.
@@ -64,12 +106,15 @@ impl Drop for Woken {
 }
 
 impl Hub {
-    pub(crate) fn new(root: Root, feeds: FeedLimits) -> Self {
-        let interest = AtomicUsize::new(usize::from(feeds.is_kept));
+    pub(crate) fn new(root: Root, options: Options) -> Self {
+        let Options { feeds, retention, age } = options;
+        let history = History::new(retention);
+        let always = usize::from(feeds.is_kept) + usize::from(history.is_on());
+        let interest = AtomicUsize::new(always);
         let feeds = Mutex::new(FeedLog::new(feeds, root.revision));
         let state = Mutex::new(State::default());
         let (bell, is_closed) = (Bell::new(), AtomicBool::new(false));
-        Self { root: RootCell::new(root), interest, state, feeds, bell, is_closed }
+        Self { root: RootCell::new(root), interest, state, feeds, history, age, bell, is_closed }
     }
 
     /// The current version.
@@ -82,24 +127,33 @@ impl Hub {
         self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Publishes the version that `touched` says how a transaction made of `old`, and gives those
-    /// who wait for that.
+    /// Publishes the version that `touched` says how a transaction made of `old`, of which it has
+    /// replaced so many bytes, and gives those who wait for that.
     ///
     /// The caller has the right to write.
     #[inline]
-    pub(crate) fn publish(&self, old: &Root, new: Root, touched: &dyn Touched) -> Woken {
+    pub(crate) fn publish(
+        &self,
+        old: &Arc<Root>,
+        new: Root,
+        replaced: usize,
+        touched: &dyn Touched,
+    ) -> Woken {
         self.root.store(new);
         // Before the look at who has entered: who has not yet will see the version.
         fence(Ordering::SeqCst);
         if self.interest.load(Ordering::Relaxed) == 0 {
             return Woken::default();
         }
-        self.tell_commit(old, touched)
+        self.tell_commit(old, replaced, touched)
     }
 
     #[cold]
-    fn tell_commit(&self, old: &Root, touched: &dyn Touched) -> Woken {
+    fn tell_commit(&self, old: &Arc<Root>, replaced: usize, touched: &dyn Touched) -> Woken {
         let new = self.root.load();
+        if self.history.is_on() {
+            self.history.keep(old, new.revision, replaced);
+        }
         // A feed that opens after this has loaded the new version.
         let is_told = self.feeds().is_on();
         if is_told {
@@ -115,6 +169,11 @@ impl Hub {
     ///
     /// The caller has the right to write.
     pub(crate) fn replace(&self, old: &Root, new: Root) -> Woken {
+        // Revisions go another way from here on.
+        self.history.clear();
+        if let Some(age) = &self.age {
+            age.told.store(0, Ordering::Relaxed);
+        }
         self.root.store(new);
         fence(Ordering::SeqCst);
         let new = self.root.load();
@@ -201,6 +260,43 @@ impl Hub {
         let current = self.root.load();
         *position = self.feeds().behind(current.serial());
         current
+    }
+
+    /// Finds the versions that somebody has held for longer than the limit and that were not told
+    /// of yet, now that one of revision `newest` was published.
+    ///
+    /// The caller has the right to write, and gives it back before it reports them.
+    pub(crate) fn find_old(
+        &self,
+        writer: &mut Writer<Contents>,
+        newest: Revision,
+    ) -> Vec<OldSnapshot> {
+        let mut old = Vec::new();
+        let Some(age) = &self.age else { return old };
+        let mut told = age.told.load(Ordering::Relaxed);
+        writer.visit_versions(&mut |contents, _| {
+            let revision = contents.revision;
+            let is_old = newest.0.saturating_sub(revision.0) > age.revisions;
+            if is_old && revision.0 >= told && self.history.get(revision).is_none() {
+                told = revision.0 + 1;
+                old.push(OldSnapshot { revision, newest });
+            }
+            is_old
+        });
+        age.told.store(told, Ordering::Relaxed);
+        old
+    }
+
+    /// Tells of versions that were found to be old.
+    pub(crate) fn report(&self, old: Vec<OldSnapshot>) {
+        if let Some(age) = &self.age {
+            old.into_iter().for_each(|old| (age.report)(old));
+        }
+    }
+
+    /// The versions that are kept.
+    pub(crate) fn history(&self) -> &History {
+        &self.history
     }
 
     pub(crate) fn bell(&self) -> &Bell {
@@ -301,6 +397,7 @@ impl Hub {
 
     /// Puts a version in place when nobody can wait for one any more.
     pub(crate) fn end_with(&self, root: Root) {
+        self.history.clear();
         self.root.store(root);
     }
 }

@@ -1,10 +1,10 @@
 //! Who waits for what, and how a commit finds those that it concerns.
 //!
 //! A watch asks questions of a version (`crate::table` notes them while a closure reads) and waits
-//! until the answers are others. `registry.rs` has the questions by the keys that they are about, so
-//! a commit pays for what it changed and for those whom that concerns, and not for who else
-//! watches: single keys in `points.rs`, stretches in `spans.rs`. What is found so is only suspected;
-//! `answer.rs` compares what both versions say before anybody is woken.
+//! until the answers are others. `registry.rs` has the questions by the keys that they are about,
+//! so a commit pays for what it changed and for those whom that concerns, and not for who else
+//! watches: single keys in `points.rs`, stretches in `spans.rs`. What is found so is only
+//! suspected; `answer.rs` compares what both versions say before anybody is woken.
 //!
 //! # Invariants
 //!
@@ -30,7 +30,8 @@ pub(crate) use feed_log::{FeedLimits, Item, Position, Taken, What};
 pub(crate) use filter::Filter;
 pub(crate) use handle::RevisionWait;
 pub use handle::{Changed, Wake, Watch};
-pub(crate) use hub::{Hub, Woken};
+pub use hub::OldSnapshot;
+pub(crate) use hub::{AgeLimit, Hub, Options, Woken};
 pub(crate) use registry::Touched;
 
 use crate::sync::Reason;

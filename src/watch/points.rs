@@ -2,8 +2,8 @@
 //!
 //! A commit asks for each key that it changes whether anybody watches it, and mostly nobody does. A
 //! search among a hundred thousand keys waits for memory several times to learn that. The filter
-//! counts the watched keys by a checksum, in one byte each: one look, and it is small enough to stay
-//! in the cache (a counting filter after Fan et al., "Summary cache", 2000, with one hash).
+//! counts the watched keys by a checksum, in one byte each: one look, and it is small enough to
+//! stay in the cache (a counting filter after Fan et al., "Summary cache", 2000, with one hash).
 //!
 //! # Invariants
 //!

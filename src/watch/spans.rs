@@ -2,9 +2,9 @@
 //!
 //! A search tree by the lower end of the stretches, in which each node knows the highest end below
 //! it: a key that lies behind that end lies in none of them. It is kept balanced by a random
-//! priority, which is made of a counter (a treap; Seidel and Aragon, "Randomized search trees", 1996;
-//! interval trees: Cormen et al., "Introduction to Algorithms", 14.3). Who meets the same stretch
-//! again meets the same node.
+//! priority, which is made of a counter (a treap; Seidel and Aragon, "Randomized search trees",
+//! 1996; interval trees: Cormen et al., "Introduction to Algorithms", 14.3). Who meets the same
+//! stretch again meets the same node.
 //!
 //! # Invariants
 //!

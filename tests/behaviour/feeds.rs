@@ -452,8 +452,10 @@ impl Reader {
     }
 }
 
+const CASES: u32 = if cfg!(debug_assertions) { 192 } else { 2_000 };
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(if cfg!(debug_assertions) { 192 } else { 2_000 }))]
+    #![proptest_config(ProptestConfig::with_cases(CASES))]
 
     #[test]
     fn the_six_guarantees_hold(
@@ -535,7 +537,9 @@ proptest! {
                 match replica.0.try_next() {
                     Ok(None) => break,
                     Ok(Some(Event::Commit(commit))) => apply(&mut replica.1, commit.changes()),
-                    Ok(Some(Event::Reset(reset))) => apply(&mut replica.1, reset.changes().unwrap()),
+                    Ok(Some(Event::Reset(reset))) => {
+                        apply(&mut replica.1, reset.changes().unwrap());
+                    }
                     Ok(Some(_)) => {}
                     Err(lagged) => panic!("it reads everything at once: {lagged}"),
                 }

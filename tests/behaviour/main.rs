@@ -5,12 +5,15 @@
 #![cfg(feature = "derive")]
 
 mod allocations;
+mod change_sets;
 mod derives;
 mod diff;
 mod errors;
 mod feeds;
 mod files;
+mod forks;
 mod frames;
+mod history;
 mod hostile_files;
 mod impure;
 mod indexes;

@@ -462,3 +462,27 @@ fn upsert_returns_what_it_replaced_and_insert_what_it_made() {
     let updated = txn.table_mut::<Job>().update(&2, |job| job.priority = 9).unwrap();
     assert_eq!(updated.priority, 9);
 }
+
+#[test]
+fn many_rows_are_upserted_all_or_none() {
+    let db = with_jobs((0..100).map(job));
+    let mut txn = db.write();
+    let changed = |id: u64| Job { priority: 5, ..job(id) };
+    assert_eq!(txn.table_mut::<Job>().upsert_all((50..250).map(changed)), Ok(200));
+    assert_eq!(txn.table_mut::<Job>().upsert_all(std::iter::empty()), Ok(0));
+    let twice = [job(7), job(7), changed(7)];
+    assert_eq!(txn.table_mut::<Job>().upsert_all(twice), Ok(3), "the last one counts");
+    let (len, changes) = (txn.table::<Job>().len(), txn.changes().len());
+    assert_eq!((len, changes), (250, 201));
+    let taken = (300..340).map(|id| Job { slot: if id == 339 { 0 } else { id as u32 }, ..job(id) });
+    assert!(txn.table_mut::<Job>().upsert_all(taken).unwrap_err().is_conflict());
+    assert_eq!((txn.table::<Job>().len(), txn.changes().len()), (len, changes));
+    txn.commit();
+    db.check().unwrap();
+    let snap = db.read();
+    let table = snap.table::<Job>();
+    let meta =
+        |id: u64| table.get(&id).map(|row| (row.created().0, row.modified().0, row.priority));
+    assert_eq!([meta(0), meta(7), meta(60)], [Some((1, 1, 0)), Some((1, 2, 5)), Some((1, 2, 5))]);
+    assert_eq!(meta(249), Some((2, 2, 5)));
+}

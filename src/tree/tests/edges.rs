@@ -168,7 +168,7 @@ fn a_table_that_shrinks_gives_its_memory_back() {
         for (key, value) in &entries {
             world.set(&mut writer, &mut trees, &mut model, key, Some(*value));
         }
-        let full = writer.held_bytes();
+        let full = writer.memory().0;
         world.commit(writer, trees.clone(), model.clone());
         for keys in entries.keys().collect::<Vec<_>>().chunks(500) {
             let mut writer = world.store.write();
@@ -178,8 +178,8 @@ fn a_table_that_shrinks_gives_its_memory_back() {
             world.commit(writer, trees.clone(), model.clone());
         }
         world.audit(std::iter::empty());
-        let writer = world.store.write();
-        sizes.push((full, writer.held_bytes()));
+        let mut writer = world.store.write();
+        sizes.push((full, writer.memory().0));
     }
     for (full, empty) in &sizes {
         if !cfg!(fsmdb_node_malloc) {

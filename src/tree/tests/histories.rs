@@ -7,11 +7,11 @@ use super::audit::check_version;
 use super::diff::{check_diff, check_diffs};
 use super::world::{Held, Model, One, World};
 use crate::sync::unmodelled::Ordering;
-use crate::tree::{Branch, Doomed};
+use crate::tree::{Branch, Doomed, Session};
 
 /// The shapes of keys that differ in what a node does with them.
 #[derive(Clone, Copy, Debug)]
-enum Shape {
+pub(super) enum Shape {
     /// Of one length, without a common prefix.
     Uniform,
     /// Short and of all lengths, many of them prefixes of others.
@@ -26,7 +26,7 @@ enum Shape {
     Long,
 }
 
-fn key_of(shape: Shape, n: u32) -> Vec<u8> {
+pub(super) fn key_of(shape: Shape, n: u32) -> Vec<u8> {
     let scattered = n.wrapping_mul(0x9E37_79B9);
     match shape {
         Shape::Uniform => [scattered.to_be_bytes(), n.to_be_bytes()].concat(),
@@ -58,7 +58,7 @@ fn key_of(shape: Shape, n: u32) -> Vec<u8> {
 
 /// What a transaction does.
 #[derive(Clone, Debug)]
-enum Step {
+pub(super) enum Step {
     Put(u32),
     Delete(u32),
     PutRun(u32, u8),
@@ -74,12 +74,13 @@ enum Step {
 enum Act {
     Commit(Vec<Step>),
     Abort(Vec<Step>),
+    /// A branch, one off it, one off that, and so on; all go on.
     Branch(Vec<Step>),
     Hold,
     Release(prop::sample::Index),
 }
 
-fn step(keys: u32) -> impl Strategy<Value = Step> {
+pub(super) fn step(keys: u32) -> impl Strategy<Value = Step> {
     let n = 0..keys;
     prop_oneof![
         8 => n.clone().prop_map(Step::Put),
@@ -104,22 +105,25 @@ fn act(keys: u32) -> impl Strategy<Value = Act> {
     ]
 }
 
-fn history() -> impl Strategy<Value = (Shape, Vec<Act>)> {
-    let shape = prop_oneof![
+pub(super) fn shape() -> impl Strategy<Value = Shape> {
+    prop_oneof![
         Just(Shape::Uniform),
         Just(Shape::Ragged),
         Just(Shape::Prefixed),
         Just(Shape::SameHeads),
         Just(Shape::Sequence),
         Just(Shape::Long),
-    ];
+    ]
+}
+
+fn history() -> impl Strategy<Value = (Shape, Vec<Act>)> {
     let keys = prop_oneof![Just(12_u32), Just(90), Just(700)];
-    (shape, keys)
+    (shape(), keys)
         .prop_flat_map(|(shape, keys)| (Just(shape), prop::collection::vec(act(keys), 1..30)))
 }
 
 /// The statements of a step, as key numbers and whether they put.
-fn statements(step: &Step) -> Vec<(u32, bool)> {
+pub(super) fn statements(step: &Step) -> Vec<(u32, bool)> {
     match *step {
         Step::Put(n) => vec![(n, true)],
         Step::Delete(n) => vec![(n, false)],
@@ -183,22 +187,31 @@ impl Run {
     }
 
     fn branch(&mut self, steps: &[Step]) {
-        let mut trees = self.world.newest.trees.clone();
-        let mut model = self.world.newest.model.clone();
-        let mut branch = Branch::new(&self.world.newest.version);
-        for step in steps {
-            for (n, is_put) in statements(step) {
-                let number = is_put.then(|| self.number());
-                let key = key_of(self.shape, n);
-                self.world.set(&mut branch, &mut trees, &mut model, &key, number);
+        let branch = Branch::new(&self.world.newest.version);
+        let (trees, model) = (self.world.newest.trees.clone(), self.world.newest.model.clone());
+        let mut family = vec![(branch, trees, model)];
+        for steps in steps.chunks(3) {
+            let (branch, trees, model) = family.last_mut().expect("there is the first");
+            let child = (branch.branch(), trees.clone(), model.clone());
+            family.push(child);
+            for (branch, trees, model) in &mut family {
+                for (n, is_put) in steps.iter().flat_map(statements) {
+                    self.next += 1;
+                    let (number, key) = (is_put.then_some(self.next), key_of(self.shape, n));
+                    self.world.set(branch, trees, model, &key, number);
+                }
+            }
+            family.iter().for_each(|(_, trees, model)| check_version(trees, model));
+        }
+        for (_, trees, model) in &family {
+            for origin in self.held.last().into_iter().chain([&self.world.newest]) {
+                let seed = u64::from(self.next);
+                check_diff((trees, model), (&origin.trees, &origin.model), seed);
+            }
+            for (_, others, other) in &family {
+                check_diff((trees, model), (others, other), u64::from(self.next));
             }
         }
-        check_version(&trees, &model);
-        for origin in self.held.last().into_iter().chain([&self.world.newest]) {
-            let seed = u64::from(self.next);
-            check_diff((&trees, &model), (&origin.trees, &origin.model), seed);
-        }
-        drop(branch);
     }
 }
 

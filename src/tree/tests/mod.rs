@@ -2,8 +2,8 @@
 //! the proof that memory holds what versions need and nothing else.
 
 mod audit;
+mod branches;
 mod diff;
 mod edges;
-mod figures;
 mod histories;
 mod world;

@@ -7,41 +7,28 @@ use super::op::{Action, Op, Select};
 use super::reply::{FoundRows, OpResult, ProgramReply};
 use super::statement::{self, PutError};
 use super::{Cmp, Program};
-use crate::key::KeyBuf;
 use crate::limits::{PROGRAM_REPLY_BYTES_MAX, PROGRAM_ROWS_MAX};
 use crate::messagepack::ReadError;
 use crate::revision::Revision;
 use crate::root::Contents;
 use crate::table::{Mode, TableState};
-use crate::tree::{RowMeta, RowRef, TreeRef};
-use crate::txn::{Savepoint, WriteTxn};
+use crate::tree::{RowMeta, RowRef, Session, TreeRef};
+use crate::txn::draft::Draft;
 
-impl WriteTxn<'_> {
+impl<W: Session<Contents>> Draft<W> {
     /// Runs a program: all of it, or nothing when it is refused.
-    ///
-    /// A comparison that does not hold is no refusal: the other branch is run. Each costs O(log n)
-    /// for each comparison and for each row that is read or written, with each of its indexes.
-    ///
-    /// # Errors
-    ///
-    /// [`ProgramError`], which names the comparison or operation. The transaction is exactly as it
-    /// was before then.
-    pub fn run(&mut self, program: &Program) -> Result<ProgramReply, ProgramError> {
+    pub(in crate::txn) fn run(&mut self, program: &Program) -> Result<ProgramReply, ProgramError> {
         program.check(Some(&self.contents().schema))?;
-        let before = self.savepoint();
-        let at = ProgramPath::default();
-        let mut run = Run { txn: self, before, is_done: false, at, rows: 0, bytes: 0 };
-        let reply = run.program(program)?;
-        run.is_done = true;
-        Ok(reply)
+        self.all_or_none(|draft, _| {
+            let at = ProgramPath::default();
+            Run { draft, at, rows: 0, bytes: 0 }.program(program)
+        })
     }
 }
 
-/// A program on its way. Unless it is done, the transaction goes back to where it began.
-struct Run<'txn, 'db> {
-    txn: &'txn mut WriteTxn<'db>,
-    before: Savepoint,
-    is_done: bool,
+/// A program on its way.
+struct Run<'a, W> {
+    draft: &'a mut Draft<W>,
     /// The comparison or operation that is running.
     at: ProgramPath,
     /// What the reply has so far.
@@ -49,15 +36,7 @@ struct Run<'txn, 'db> {
     bytes: usize,
 }
 
-impl Drop for Run<'_, '_> {
-    fn drop(&mut self) {
-        if !self.is_done {
-            self.txn.rollback_to(&self.before);
-        }
-    }
-}
-
-impl Run<'_, '_> {
+impl<W: Session<Contents>> Run<'_, W> {
     fn program(&mut self, program: &Program) -> Result<ProgramReply, ProgramError> {
         let mut succeeded = true;
         for (index, compare) in program.compare.iter().enumerate() {
@@ -108,14 +87,9 @@ impl Run<'_, '_> {
     /// Both are encoded by this build: `value` may come from another, whose rows lack a field.
     fn equals(&self, table: &str, value: &[u8]) -> Result<bool, ProgramError> {
         let position = self.position(table)?;
-        let mut key = KeyBuf::new();
-        let meta = RowMeta { created: Revision(0), modified: Revision(0) };
-        let given = statement::decode(self.txn, position, value, |found| {
-            key = found.clone();
-            meta
-        })
-        .map_err(|error| self.undecoded(table, error))?;
-        let state = self.txn.contents().table(position);
+        let given = statement::decode(self.draft, position, value);
+        let (key, given) = given.map_err(|error| self.undecoded(table, error))?;
+        let state = self.draft.contents().table(position);
         let Some(row) = state.row(&key) else { return Ok(false) };
         let encode = |row| {
             let mut bytes = Vec::new();
@@ -137,7 +111,7 @@ impl Run<'_, '_> {
             }
             Action::Delete { table, key } => {
                 let position = self.position(table)?;
-                Ok(OpResult::Deleted(statement::delete(self.txn, position, key).into()))
+                Ok(OpResult::Deleted(self.draft.remove(position, key).is_some().into()))
             }
             Action::DeleteAll { rows } => self.delete_all(rows).map(OpResult::Deleted),
             Action::Get { table, key } => {
@@ -156,7 +130,7 @@ impl Run<'_, '_> {
 
     fn put(&mut self, table: &str, value: &[u8], mode: Mode) -> Result<bool, ProgramError> {
         let position = self.position(table)?;
-        statement::put(self.txn, position, value, mode).map_err(|error| match error {
+        statement::put(self.draft, position, value, mode).map_err(|error| match error {
             PutError::Decode(error) => self.undecoded(table, error),
             PutError::Refused(source) => {
                 ProgramError::Statement { at: self.at.clone(), source: Box::new(source) }
@@ -167,27 +141,27 @@ impl Run<'_, '_> {
     /// Deletes the rows that are found in the table as it was before.
     fn delete_all(&mut self, select: &Select) -> Result<u64, ProgramError> {
         let position = self.position(&select.table)?;
-        let before = self.txn.savepoint();
+        let before = self.draft.savepoint();
         let state = before.contents.table(position);
         let (low, high) = select.bounds();
         let mut count = 0;
         for row in self.tree(&before.contents, select)?.range(low, high) {
             let key = state.schema().key_of(row);
             // A multi-valued index can show a row twice; the second time it is gone.
-            count += u64::from(statement::delete(self.txn, position, &key));
+            count += u64::from(self.draft.remove(position, &key).is_some());
         }
         Ok(count)
     }
 
     fn count(&self, select: &Select) -> Result<u64, ProgramError> {
         let (low, high) = select.bounds();
-        Ok(self.tree(self.txn.contents(), select)?.count(low, high) as u64)
+        Ok(self.tree(self.draft.contents(), select)?.count(low, high) as u64)
     }
 
     fn read(&mut self, select: &Select, limit: usize) -> Result<OpResult, ProgramError> {
         let state = self.table(&select.table)?;
         let (low, high) = select.bounds();
-        let mut rows = self.tree(self.txn.contents(), select)?.range(low, high);
+        let mut rows = self.tree(self.draft.contents(), select)?.range(low, high);
         let (mut records, mut bytes) = (Vec::new(), self.bytes);
         for row in rows.by_ref().take(limit) {
             let before = self.rows + records.len();
@@ -229,14 +203,14 @@ impl Run<'_, '_> {
     }
 
     fn position(&self, table: &str) -> Result<usize, ProgramError> {
-        self.txn.contents().schema.position_of(table).ok_or_else(|| ProgramError::UnknownTable {
+        self.draft.contents().schema.position_of(table).ok_or_else(|| ProgramError::UnknownTable {
             at: self.at.clone(),
             table: table.to_owned(),
         })
     }
 
     fn table(&self, name: &str) -> Result<&TableState, ProgramError> {
-        Ok(self.txn.contents().table(self.position(name)?))
+        Ok(self.draft.contents().table(self.position(name)?))
     }
 
     /// The tree that rows are selected from.
