@@ -4,6 +4,7 @@
 //! ```text
 //! cargo run --release --example orchestrator
 //! cargo run --release --example orchestrator -- --jobs my-jobs.toml --seed 7 -o json
+//! cargo run --release --example orchestrator -- --plan
 //! ```
 //!
 //! | file | what it has |
@@ -16,6 +17,7 @@
 //! | `control.rs` | proposals until their outcome is known, watches, ledgers, clock |
 //! | `tail.rs`, `replay.rs` | change feeds followed from replica to replica, and a copy made of them |
 //! | `scenario.rs` | the story: leader lost, replica joins, lost one comes back |
+//! | `plan.rs` | the job file tried out on a fork of the state |
 //! | `audit.rs`, `summary.rs` | what was lost, doubled or different; what is printed |
 //!
 //! Exit code 0: everything was done once and all replicas are byte-identical. 1: something was
@@ -32,6 +34,7 @@ mod control;
 mod draw;
 mod jobfile;
 mod model;
+mod plan;
 mod process;
 mod replay;
 mod scenario;
@@ -39,6 +42,7 @@ mod scheduler;
 mod summary;
 mod tail;
 
+use std::fmt;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -51,6 +55,7 @@ use clap::builder::RangedU64ValueParser;
 use clap::{Parser, ValueEnum};
 use fsmdb::Snapshot;
 use fsmdb::raft::{Cluster, Consistency};
+use serde::Serialize;
 
 use crate::agent::Agent;
 use crate::audit::Findings;
@@ -87,6 +92,9 @@ struct Arguments {
     /// The job file; the one that ships with the program if absent.
     #[arg(long, value_name = "FILE")]
     jobs: Option<PathBuf>,
+    /// Prints what would be done, and does nothing.
+    #[arg(long)]
+    plan: bool,
     /// Decides ids, ties between nodes and election timeouts.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -140,15 +148,22 @@ fn run(arguments: &Arguments) -> Result<bool> {
         .start()?;
     let control = Control::new(cluster, began, limit);
 
+    if arguments.plan {
+        let plan = plan::plan(&control, &workload, arguments.seed)?;
+        return print(arguments.output, &plan).map(|()| true);
+    }
     let (state, findings) = work(&control, &workload, arguments.seed)?;
     let summary = Summary::new(&control, &state, &findings, arguments.seed);
-    let printed = match arguments.output {
-        Output::Text => summary.to_string(),
-        Output::Json => serde_json::to_string_pretty(&summary)? + "\n",
-    };
-    let written = io::stdout().write_all(printed.as_bytes());
-    written.context("the summary cannot be written")?;
+    print(arguments.output, &summary)?;
     Ok(summary.ok)
+}
+
+fn print(form: Output, told: &(impl fmt::Display + Serialize)) -> Result<()> {
+    let printed = match form {
+        Output::Text => told.to_string(),
+        Output::Json => serde_json::to_string_pretty(told)? + "\n",
+    };
+    io::stdout().write_all(printed.as_bytes()).context("standard output cannot be written")
 }
 
 /// Plays the story while schedulers and agents work and tails follow the changes. Gives the state

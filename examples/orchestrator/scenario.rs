@@ -24,7 +24,7 @@ pub const FOUNDERS: [u64; 3] = [1, 2, 3];
 pub const NEWCOMER: u64 = 4;
 
 /// How long the cluster may take to elect a leader, or to bring its replicas to one point.
-const CLUSTER_PATIENCE: Duration = Duration::from_secs(10);
+pub const CLUSTER_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Plays the story to its end: all jobs have come to theirs, all replicas run.
 pub fn play(control: &Control, workload: &Workload, tails: &mut Tails<'_, '_>) -> Result<()> {
@@ -32,9 +32,7 @@ pub fn play(control: &Control, workload: &Workload, tails: &mut Tails<'_, '_>) -
     tails.follow(leader)?;
     tails.follow_until_it_ends(leader)?;
     control.say(&format!("replicas {FOUNDERS:?} run, {leader} leads"));
-    for node in &workload.nodes {
-        control.require(&Command::Register { node: node.clone(), at_ms: control.now_ms() })?;
-    }
+    register(control, workload)?;
     let (early, late) = workload.jobs.split_at(workload.jobs.len() - workload.jobs.len() / 4);
     submit(control, early)?;
     let (count, nodes, source) = (early.len(), workload.nodes.len(), &workload.source);
@@ -55,6 +53,13 @@ pub fn play(control: &Control, workload: &Workload, tails: &mut Tails<'_, '_>) -
     finish(control)?;
     converge(control)?;
     tails.go_on_at(NEWCOMER)
+}
+
+/// Makes the fleet known.
+pub fn register(control: &Control, workload: &Workload) -> Result<()> {
+    workload.nodes.iter().try_for_each(|node| {
+        control.require(&Command::Register { node: node.clone(), at_ms: control.now_ms() })
+    })
 }
 
 fn submit(control: &Control, jobs: &[Job]) -> Result<()> {

@@ -39,28 +39,45 @@ fn is_over(db: &impl Read) -> bool {
 }
 
 /// The first missing allocation for which there is a node, jobs of high priority first.
-fn next_placement(db: &impl Read, draw: &mut Draw) -> Option<Placement> {
+pub fn next_placement(db: &impl Read, draw: &mut Draw) -> Option<Placement> {
     let jobs = db.table::<Job>().index(Job::BY_PRIORITY);
-    jobs.iter().filter(|job| !job.stopping && !job.status.is_final()).find_map(|job| {
-        let (ordinal, attempt, replaces) = missing(db, job)?;
+    jobs.iter().find_map(|job| {
+        let instance = missing(db, job).next()?;
         let node = choose_node(db, job, draw)?;
-        let allocation = AllocationId(draw.next());
-        Some(Placement { allocation, job: job.name.clone(), ordinal, attempt, replaces, node })
+        Some(instance.on(node, AllocationId(draw.next())))
     })
 }
 
-/// The first instance of `job` that does not run and was not done, with the attempt it is at and
+/// An instance of a job that does not run and was not done.
+#[derive(Clone, Debug)]
+pub struct Missing {
+    job: String,
+    pub ordinal: u32,
+    attempt: u32,
+    replaces: Option<AllocationId>,
+}
+
+impl Missing {
+    pub fn on(self, node: NodeId, allocation: AllocationId) -> Placement {
+        let Self { job, ordinal, attempt, replaces } = self;
+        Placement { allocation, job, ordinal, attempt, replaces, node }
+    }
+}
+
+/// The instances of `job` that do not run and were not done, each with the attempt it is at and
 /// the failed allocation to replace.
-fn missing(db: &impl Read, job: &Job) -> Option<(u32, u32, Option<AllocationId>)> {
+pub fn missing(db: &impl Read, job: &Job) -> impl Iterator<Item = Missing> {
     let attempts = db.table::<Allocation>().index(Allocation::BY_ATTEMPT);
-    (0..job.count).find_map(|ordinal| {
-        match attempts.prefix(&(job.name.as_str(), ordinal)).next_back() {
-            None => Some((ordinal, 1, None)),
+    let count = if job.stopping || job.status.is_final() { 0 } else { job.count };
+    (0..count).filter_map(move |ordinal| {
+        let (attempt, replaces) = match attempts.prefix(&(job.name.as_str(), ordinal)).next_back() {
+            None => (1, None),
             Some(last) if last.state == State::Failed && last.attempt < job.attempts => {
-                Some((ordinal, last.attempt + 1, Some(last.id)))
+                (last.attempt + 1, Some(last.id))
             }
-            Some(_) => None,
-        }
+            Some(_) => return None,
+        };
+        Some(Missing { job: job.name.clone(), ordinal, attempt, replaces })
     })
 }
 
