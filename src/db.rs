@@ -302,8 +302,8 @@ impl Db {
         self.shared.owned.store(false, Ordering::Release);
     }
 
-    /// Ends all watches, waits and feeds as the drop of the last handle does, on behalf of a replica
-    /// that has ended: nothing will change any more. It can still be read.
+    /// Ends all watches, waits and feeds as the drop of the last handle does, on behalf of a
+    /// replica that has ended: nothing will change any more. It can still be read.
     #[cfg(feature = "raft")]
     pub(crate) fn close_waits(&self) {
         self.shared.hub.close();

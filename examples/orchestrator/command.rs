@@ -96,8 +96,8 @@ pub enum Refusal {
     Statement(#[from] fsmdb::Error),
 }
 
-/// How many commits, and bytes of them, a replica keeps for feeds that come from another one. So few
-/// that one which was away for long has to make up for a gap.
+/// How many commits, and bytes of them, a replica keeps for feeds that come from another one. So
+/// few that one which was away for long has to make up for a gap.
 const CHANGES_KEPT: (usize, usize) = (64, 4 << 20);
 
 /// The state machine. It has no state of its own: everything is in the tables.

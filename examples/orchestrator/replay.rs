@@ -1,7 +1,7 @@
 //! A copy of the state that is made of changes alone.
 
 use anyhow::Result;
-use fsmdb::{Change, Db, Read, Snapshot, Table, WriteTxn, decode};
+use fsmdb::{Change, Db, Read, Row, Snapshot, Table, WriteTxn, decode};
 
 use crate::command::Orchestrator;
 use crate::model::{Allocation, Event, Job, Node};
@@ -65,7 +65,7 @@ fn take<T: Table + PartialEq>(txn: &mut WriteTxn<'_>, change: &Change) -> Result
     }
     let held = txn.table_mut::<T>().delete(&decode::<T::Key>(change.key())?);
     let held = held.as_ref().map(|row| row.value());
-    Ok(held == change.before::<T>().map(|row| row.value()))
+    Ok(held == change.before::<T>().map(Row::value))
 }
 
 fn put<T: Table + Clone>(txn: &mut WriteTxn<'_>, change: &Change) -> Result<()> {
