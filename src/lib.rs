@@ -110,6 +110,8 @@
 //! | write | [`Db::write`], [`WriteTxn`], [`TableMut`], [`Savepoint`], [`Change`] |
 //! | compare two versions | [`Snapshot::diff`], [`Snapshot::diff_all`], [`Difference`], [`Change`] |
 //! | wait for a change | [`Snapshot::watch`], [`Db::wait_for`] |
+//! | write without the lock, validated at the commit | [`Db::transact`], [`Db::optimistic`], [`Intent`] |
+//! | read the past | [`Db::at`], [`Db::versions`], [`Retention`] |
 //! | follow all changes | [`Db::changes`], [`Db::changes_of`], [`Feed`] |
 //! | send a transaction as a value: if, then, else | [`Program`], [`WriteTxn::run`] |
 //! | try a plan out, then carry it over | [`Snapshot::fork`], [`Fork`], [`Write`], [`Fork::rebase`], [`ChangeSet`] |
@@ -183,17 +185,18 @@ pub use key::{
     AsKey, AsPrefix, Descending, Elements, Folded, Key, KeyBuf, KeyError, KeyRange, KeyReader,
     PrefixEnd, StartsWith, StartsWithBytes, TextKey, decode, encode,
 };
-pub use machine::{Fsm, Machine, MachineError, Outcome, testing};
+pub use machine::{CarriesIntents, Fsm, Machine, MachineError, Outcome, testing};
 pub use revision::{Applied, Revision};
 pub use schema::{Cardinality, Index, IndexDef, IndexKeys, Many, Table, Unique};
 pub use snapshot::{Progress, SnapshotError, Summary, TableSummary, inspect};
 pub use table::{IndexReader, Rows, TableReader};
 pub use tree::{Row, SharedRow};
 pub use txn::{
-    ChangeSet, ChangeSetError, Changes, Cmp, Commit, Compare, Conflict, ConflictKind, Diff,
-    DiffAll, Difference, Event, Feed, FeedError, Fork, FoundRows, HistoryError, IndexMemory,
-    IndexMut, Lagged, Memory, Op, OpResult, Program, ProgramError, ProgramPath, ProgramReply,
-    ProgramStep, Read, RebaseError, Reset, Resolution, RowVersion, Savepoint, Select, Snapshot,
-    TableMemory, TableMut, VersionMemory, WaitError, WaitFor, Watcher, Write, WriteTxn,
+    ChangeSet, ChangeSetError, Changes, Cmp, Commit, CommitError, Compare, Conflict, ConflictKind,
+    Diff, DiffAll, Difference, Event, Feed, FeedError, Fork, FoundRows, HistoryError, IndexMemory,
+    IndexMut, Intent, IntentError, Lagged, Memory, Op, OpResult, OptimisticTxn, Program,
+    ProgramError, ProgramPath, ProgramReply, ProgramStep, Read, ReadConflict, RebaseError, Reset,
+    Resolution, RowVersion, Savepoint, Select, Snapshot, TableMemory, TableMut, TransactError,
+    VersionMemory, WaitError, WaitFor, Watcher, Write, WriteTxn,
 };
 pub use watch::{Change, ChangeKind, Changed, Committed, OldSnapshot, Wake, Watch};

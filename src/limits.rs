@@ -203,6 +203,18 @@ pub const BULK_ROWS_RESERVED: usize = 1 << 20;
 /// misses anything.
 pub const QUESTIONS_MAX: usize = 65_536;
 
+/// Questions that one [`Intent`](crate::Intent) may have asked.
+///
+/// Each is checked by every replica, a lookup or a pass over the range that was read; a transaction
+/// that reads more belongs in a command of its own. Beyond it no intent is made, and none is read.
+pub const INTENT_READS_MAX: usize = 16_384;
+
+/// How often [`Db::transact`](crate::Db::transact) runs its closure before it gives up.
+///
+/// Each time another commit has changed what was read; with so many in a row the data is contended
+/// beyond what trying again can help.
+pub const TRANSACT_ATTEMPTS_MAX: u32 = 64;
+
 /// Commits that the log of the change feeds keeps, unless the builder says otherwise.
 ///
 /// A feed that is further behind is told that it lags. Enough for a second of a busy writer.

@@ -44,8 +44,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "db",
         &[
-            "error", "history", "key", "revision", "root", "schema", "snapshot", "sync", "tree",
-            "txn", "watch",
+            "error", "history", "key", "limits", "revision", "root", "schema", "snapshot", "sync",
+            "tree", "txn", "watch",
         ],
     ),
     ("machine", &["db", "error", "limits", "messagepack", "revision", "snapshot", "txn"]),

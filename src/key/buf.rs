@@ -40,6 +40,14 @@ pub struct KeyBuf {
     heap: Vec<u8>,
 }
 
+impl From<&[u8]> for KeyBuf {
+    fn from(bytes: &[u8]) -> Self {
+        let mut key = Self::new();
+        key.extend(bytes);
+        key
+    }
+}
+
 impl KeyBuf {
     /// An empty buffer; allocates nothing.
     #[inline]

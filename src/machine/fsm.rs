@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::revision::Applied;
-use crate::txn::WriteTxn;
+use crate::txn::{Intent, IntentError, WriteTxn};
 
 /// A deterministic state machine over the tables of a database.
 ///
@@ -67,6 +67,20 @@ pub trait Fsm: Send + Sync + 'static {
     ///
     /// When the reply is a [refusal](Outcome::is_refused), everything it wrote is rolled back.
     fn apply(&self, txn: &mut WriteTxn<'_>, at: Applied, command: Self::Command) -> Self::Reply;
+}
+
+/// A state machine of which a command can carry an [`Intent`]: so that a closure runs at any
+/// replica and its transaction through the log.
+pub trait CarriesIntents: Fsm {
+    /// The command that carries `intent`; to apply it is [`Intent::apply`].
+    fn carry(intent: Intent) -> Self::Command;
+
+    /// What the reply to such a command says of it.
+    ///
+    /// # Errors
+    ///
+    /// That of [`Intent::apply`].
+    fn carried(reply: Self::Reply) -> Result<(), IntentError>;
 }
 
 /// A reply that may be a refusal, after which the transaction is rolled back.

@@ -19,4 +19,4 @@ pub mod testing;
 
 pub use error::MachineError;
 pub use feed::Machine;
-pub use fsm::{Fsm, Outcome};
+pub use fsm::{CarriesIntents, Fsm, Outcome};

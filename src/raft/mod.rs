@@ -31,7 +31,7 @@ mod tests;
 pub use self::core::{
     Action, Batch, Committed, Config, Core, Event, PeerState, PeerStatus, Proposal, Role, Status,
 };
-pub use cluster::{Builder, Cluster, Counters, ReplicaStatus};
+pub use cluster::{Builder, Cluster, ClusterTransactError, Counters, ReplicaStatus};
 pub use consistency::Consistency;
 pub use error::{ClusterError, LogError, ProposeError, RaftError, ReadError, Refusal};
 pub use log::{HardState, LogStore, Recovered, SnapshotMeta};

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::reading::Reading;
 use super::state::TableState;
 use crate::error::Error;
 use crate::limits::{ENTRIES_PER_ROW_MAX, KEY_BYTES_MAX};
@@ -94,6 +95,17 @@ impl Planner {
             self.changes.plan(position, self.before.iter(), self.after.iter());
         }
         Ok(())
+    }
+}
+
+impl Planner {
+    /// Notes that the values which the plan puts into unique indexes were seen to be free.
+    pub(crate) fn note_unique(&self, schema: &TableSchema, reading: Reading<'_>) {
+        for (index, entry) in self.changes.put() {
+            if schema.indexes[index].unique {
+                reading.free(index, entry);
+            }
+        }
     }
 }
 

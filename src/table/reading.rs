@@ -45,10 +45,10 @@ impl ReadLog {
         *count += usize::from(questions.insert((extent, aspect)));
     }
 
-    /// All questions, each once.
-    pub(crate) fn into_questions(self) -> Vec<Question> {
-        let asked = self.asked.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let trees = asked.trees.into_iter();
+    /// All questions, each once; the log is empty then.
+    pub(crate) fn take_questions(&self) -> Vec<Question> {
+        let mut asked = self.asked.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let trees = std::mem::take(&mut *asked).trees.into_iter();
         let questions = trees.flat_map(|(tree, questions)| {
             let questions = questions.into_iter();
             questions.map(move |(extent, aspect)| Question { tree, extent, aspect })
@@ -71,6 +71,24 @@ impl<'a> Reading<'a> {
 
     fn tree(self, index: Option<usize>) -> TreeId {
         TreeId { table: self.table, index }
+    }
+
+    /// A statement depends on the row at `key`.
+    #[cold]
+    pub(crate) fn row(self, key: &[u8]) {
+        self.key(None, key, Aspect::Rows);
+    }
+
+    /// A statement depends on whether the value of a unique index is free.
+    #[cold]
+    pub(super) fn free(self, index: usize, entry: &[u8]) {
+        self.key(Some(index), entry, Aspect::Any);
+    }
+
+    /// A statement depends on all rows.
+    #[cold]
+    pub(crate) fn everything(self) {
+        self.log.note(self.tree(None), Extent::Span(Span::whole()), Aspect::Rows);
     }
 
     /// The entry at `key` was looked at.

@@ -21,6 +21,7 @@ use std::sync::Arc;
 
 use super::arena::Spare;
 use super::edit::Editor;
+use super::handle::KeptRow;
 use super::reclaim::Doomed;
 use super::row::{NewRow, RowPtr};
 use super::store::Version;
@@ -43,6 +44,34 @@ struct Stretch<C: Contents> {
     made: Doomed,
     /// Taken out while a statement uses it.
     scratch: Option<Box<C::Scratch>>,
+}
+
+/// The rows of a branch that has ended; those that nobody takes are freed with it.
+pub(crate) struct MadeRows {
+    /// In the order of their addresses, and whether they were taken.
+    rows: Vec<(RowPtr, bool)>,
+}
+
+impl MadeRows {
+    /// Takes a row for another table, unless it is not one of these or somebody has a handle on it.
+    pub(crate) fn take(&mut self, row: KeptRow) -> Option<NewRow> {
+        let row = row.pointer();
+        let at = self.rows.binary_search_by_key(&row, |(row, _)| *row).ok()?;
+        let (_, is_taken) = &mut self.rows[at];
+        if *is_taken || !row.is_alone() {
+            return None;
+        }
+        *is_taken = true;
+        Some(NewRow::again(row))
+    }
+}
+
+impl Drop for MadeRows {
+    fn drop(&mut self) {
+        let mut doomed = Doomed::default();
+        let left = self.rows.drain(..).filter(|(_, is_taken)| !is_taken);
+        left.for_each(|(row, _)| doomed.push(row));
+    }
 }
 
 /// A stretch that several branches can see.
@@ -85,6 +114,21 @@ impl<C: Contents> Branch<C> {
     /// When a statement found the indexes at odds with the schema.
     pub(crate) fn assert_whole(&self) {
         assert!(!self.is_poisoned, "the fork can only be dropped");
+    }
+
+    /// Ends the branch, of which no other was taken, and gives the rows that it has made, for those
+    /// who put them elsewhere.
+    pub(crate) fn into_rows(self) -> MadeRows {
+        assert!(self.below.is_none(), "what others see is not given away");
+        let mut rows = Vec::new();
+        if let Some(own) = self.own {
+            let Stretch { editor, made, .. } = *own;
+            // The nodes first: nothing leads to the rows any more.
+            drop(editor);
+            rows = made.into_rows();
+        }
+        rows.sort_unstable();
+        MadeRows { rows: rows.into_iter().map(|row| (row, false)).collect() }
     }
 
     #[inline]

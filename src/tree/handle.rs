@@ -93,6 +93,10 @@ impl<T: PartialEq> PartialEq for SharedRow<T> {
 pub(crate) struct KeptRow(RowPtr);
 
 impl KeptRow {
+    pub(super) fn pointer(self) -> RowPtr {
+        self.0
+    }
+
     pub(super) fn new(pointer: RowPtr) -> Self {
         Self(pointer)
     }

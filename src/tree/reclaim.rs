@@ -62,6 +62,11 @@ impl Doomed {
     pub(super) fn push(&mut self, row: RowPtr) {
         self.rows.push(row);
     }
+
+    /// The rows, which are not freed then.
+    pub(super) fn into_rows(mut self) -> Vec<RowPtr> {
+        std::mem::take(&mut self.rows).into_vec()
+    }
 }
 
 impl Drop for Doomed {

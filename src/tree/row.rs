@@ -257,6 +257,12 @@ impl RowPtr {
         }
     }
 
+    /// Whether there is one handle, which can then be given on: nobody is left who could make
+    /// another of it.
+    pub(super) fn is_alone(self) -> bool {
+        self.header().handles.load(Ordering::Acquire) == 1
+    }
+
     /// Gives up one handle; the last one frees the row, which runs the user's `Drop`.
     ///
     /// # Safety
@@ -380,6 +386,12 @@ impl NewRow {
         // SAFETY: a new row has one owner and no borrower, so its header may be written.
         unsafe { self.0.0.as_mut() }.meta = meta;
         self
+    }
+
+    /// A row that was in a table, of a branch that has ended: nothing leads to it any more, and the
+    /// one handle on it is given to this.
+    pub(super) fn again(row: RowPtr) -> Self {
+        Self(row)
     }
 
     /// Makes the row one of a table: the engine owns it from now on.

@@ -86,6 +86,12 @@ impl IndexChanges {
         (self.before, self.after) = (0, 0);
     }
 
+    /// The entries that are new, each with its index.
+    pub(crate) fn put(&self) -> impl Iterator<Item = (usize, &[u8])> {
+        let put = self.changes.iter().filter(|change| change.action == Action::Put);
+        put.map(|change| (change.index, &self.bytes[change.start..change.end]))
+    }
+
     /// Plans the change from the entries `before` of an index to the entries `after`, both in
     /// strictly ascending order.
     pub(crate) fn plan<'a>(

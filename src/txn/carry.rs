@@ -10,8 +10,9 @@ use super::draft::Draft;
 use crate::error::Error;
 use crate::revision::Revision;
 use crate::root::Contents;
+use crate::schema::TableSchema;
 use crate::table::Mode;
-use crate::tree::{KeptRow, RowMeta, RowRef, Session};
+use crate::tree::{KeptRow, NewRow, RowMeta, RowRef, Session};
 use crate::watch::Change;
 
 /// What becomes of a row.
@@ -28,7 +29,12 @@ pub(super) enum Action {
 impl Action {
     /// What was done to a row by statements of `revision`.
     pub(super) fn of(change: &Change, revision: Revision) -> Self {
-        match change.row_after() {
+        Self::of_row(change.row_after(), revision)
+    }
+
+    /// As [`of`](Action::of), by the row after it.
+    pub(super) fn of_row(after: Option<RowRef<'_>>, revision: Revision) -> Self {
+        match after {
             None => Self::Delete,
             Some(row) if row.meta().created == revision => Self::Create,
             Some(_) => Self::Replace,
@@ -58,8 +64,18 @@ pub(super) struct Step<'a> {
     pub(super) table: usize,
     pub(super) key: &'a [u8],
     pub(super) action: Action,
-    /// The value, encoded; empty when it is deleted.
+    /// The value, encoded; empty when it is deleted, or comes from elsewhere.
     pub(super) value: &'a [u8],
+}
+
+impl Step<'_> {
+    /// The row of the encoded value.
+    pub(super) fn decode(&self, schema: &TableSchema, meta: RowMeta) -> Result<NewRow, Refusal> {
+        let row = schema.rows.decode_value(self.value, meta);
+        let row = row.map_err(|error| Refusal::Decode(error.to_string()))?;
+        let key = schema.key_of(row.borrow());
+        if *key == *self.key { Ok(row) } else { Err(Refusal::Key(key.to_vec())) }
+    }
 }
 
 /// Why a row could not be carried over.
@@ -72,11 +88,12 @@ pub(super) enum Refusal {
     Statement(Error),
 }
 
-/// Does all `steps`, each of another row. `refused` is told the number of each that cannot be done,
-/// and says whether to go on without.
+/// Does all `steps`, each of another row, which `make` makes. `refused` is told the number of each
+/// that cannot be done, and says whether to go on without.
 pub(super) fn carry<W: Session<Contents>, E>(
     draft: &mut Draft<W>,
     steps: &[Step<'_>],
+    mut make: impl FnMut(usize, &TableSchema, RowMeta) -> Result<NewRow, Refusal>,
     mut refused: impl FnMut(usize, Refusal) -> Result<(), E>,
 ) -> Result<(), E> {
     let mut created = Vec::with_capacity(steps.len());
@@ -99,24 +116,14 @@ pub(super) fn carry<W: Session<Contents>, E>(
             continue;
         }
         let meta = RowMeta { created, modified: draft.revision };
-        if let Err(refusal) = put(draft, step, meta) {
+        let made = make(number, draft.contents().table(step.table).schema(), meta);
+        let put = made.and_then(|row| {
+            let put = draft.put(step.table, step.key, Mode::Upsert, |_| row);
+            put.map(drop).map_err(Refusal::Statement)
+        });
+        if let Err(refusal) = put {
             refused(number, refusal)?;
         }
     }
     Ok(())
-}
-
-fn put<W: Session<Contents>>(
-    draft: &mut Draft<W>,
-    step: &Step<'_>,
-    meta: RowMeta,
-) -> Result<(), Refusal> {
-    let schema = draft.contents().table(step.table).schema();
-    let row = schema.rows.decode_value(step.value, meta);
-    let row = row.map_err(|error| Refusal::Decode(error.to_string()))?;
-    let key = schema.key_of(row.borrow());
-    if *key != *step.key {
-        return Err(Refusal::Key(key.to_vec()));
-    }
-    draft.put(step.table, &key, Mode::Upsert, |_| row).map(drop).map_err(Refusal::Statement)
 }

@@ -9,12 +9,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::marker::PhantomData;
 
-use serde::de::{self, Deserializer, SeqAccess, Visitor};
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::bytes::{Bounded, Bytes};
 use super::carry::{Action, Refusal, Step, carry};
 use super::draft::Write;
 use crate::error::Error;
@@ -22,6 +21,7 @@ use crate::key::print_bytes;
 use crate::limits::{CHANGE_SET_BYTES_MAX, CHANGES_MAX, COMMAND_BYTES_MAX, TABLES_MAX};
 use crate::messagepack::{self, ReadError};
 use crate::revision::Revision;
+use crate::schema::TableSchema;
 use crate::watch::Change;
 
 /// What a [`Fork`](crate::Fork) changed, from [`Fork::change_set`](crate::Fork::change_set): for
@@ -222,7 +222,9 @@ impl ChangeSet {
         let positions = self.positions(txn)?;
         let steps: Vec<_> = self.changes.0.iter().map(|change| change.step(&positions)).collect();
         txn.draft_mut().all_or_none(|draft, before| {
-            carry(draft, &steps, |number, refusal| {
+            let make =
+                |number: usize, schema: &TableSchema, meta| steps[number].decode(schema, meta);
+            carry(draft, &steps, make, |number, refusal| {
                 let Step { table, key, .. } = steps[number];
                 let schema = before.contents.table(table).schema();
                 let (table, key) = (schema.name.to_string(), schema.print_key(key));
@@ -319,76 +321,5 @@ impl TryFrom<Wire> for ChangeSet {
             return Err("a row is deleted and put".into());
         }
         Ok(Self { origin, tables, changes })
-    }
-}
-
-/// Bytes that are written as such and not as a list of numbers.
-#[derive(Clone, PartialEq, Eq)]
-struct Bytes(Vec<u8>);
-
-impl Serialize for Bytes {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(&self.0)
-    }
-}
-
-impl<'de> Deserialize<'de> for Bytes {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visit;
-        impl<'de> Visitor<'de> for Visit {
-            type Value = Bytes;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("bytes")
-            }
-
-            fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Bytes, E> {
-                Ok(Bytes(bytes.to_vec()))
-            }
-
-            fn visit_byte_buf<E: de::Error>(self, bytes: Vec<u8>) -> Result<Bytes, E> {
-                Ok(Bytes(bytes))
-            }
-
-            /// Formats without bytes, such as JSON, have a list of numbers.
-            fn visit_seq<A: SeqAccess<'de>>(self, mut numbers: A) -> Result<Bytes, A::Error> {
-                let mut bytes = Vec::new();
-                while let Some(byte) = numbers.next_element()? {
-                    bytes.push(byte);
-                }
-                Ok(Bytes(bytes))
-            }
-        }
-        deserializer.deserialize_byte_buf(Visit)
-    }
-}
-
-/// A list that is refused as soon as it is longer than `MAX`, whatever length it claims.
-#[derive(Clone, PartialEq, Eq, Serialize)]
-#[serde(transparent)]
-struct Bounded<T, const MAX: usize>(Vec<T>);
-
-impl<'de, T: Deserialize<'de>, const MAX: usize> Deserialize<'de> for Bounded<T, MAX> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visit<T, const MAX: usize>(PhantomData<T>);
-        impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for Visit<T, MAX> {
-            type Value = Bounded<T, MAX>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "a list of at most {MAX}")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-                let mut elements = Vec::new();
-                while let Some(element) = list.next_element()? {
-                    if elements.len() == MAX {
-                        return Err(de::Error::custom(format!("a list of more than {MAX}")));
-                    }
-                    elements.push(element);
-                }
-                Ok(Bounded(elements))
-            }
-        }
-        deserializer.deserialize_seq(Visit(PhantomData))
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::root::Contents;
-use crate::tree::KeptRow;
+use crate::tree::{KeptRow, RowRef};
 use crate::watch::{Change, Touched};
 
 /// The rows that statements replaced, in order.
@@ -47,6 +47,15 @@ enum Statement {
     Row { table: usize, key: (usize, usize), before: Option<KeptRow> },
     /// A table that was empty got so many rows at once.
     Fill { table: usize, rows: usize },
+}
+
+/// The net change of one row.
+pub(super) struct Net<'a> {
+    /// The position of the table.
+    pub(super) table: usize,
+    pub(super) key: &'a [u8],
+    pub(super) before: Option<RowRef<'a>>,
+    pub(super) after: Option<RowRef<'a>>,
 }
 
 impl ChangeLog {
@@ -111,6 +120,15 @@ impl ChangeLog {
     /// The net change of each touched row between the first statement and `after`, in the order of
     /// tables and keys. A row that was inserted and deleted again is not in it.
     pub(super) fn net(&self, after: &Contents) -> Vec<Change> {
+        let mut changes = Vec::new();
+        self.for_each_net(after, |Net { table, key, before, after: row }| {
+            changes.push(Change::new(after.table(table).schema(), key, before, row));
+        });
+        changes
+    }
+
+    /// As [`net`](ChangeLog::net), without a handle on the rows.
+    pub(super) fn for_each_net(&self, after: &Contents, mut visit: impl FnMut(Net<'_>)) {
         // The earliest statement on a row has the row before the transaction, so later ones are
         // overwritten, from the last part to the first.
         let mut first: BTreeMap<(usize, &[u8]), Option<&KeptRow>> = BTreeMap::new();
@@ -135,19 +153,17 @@ impl ChangeLog {
         for (table, key) in &filled {
             first.entry((*table, key)).or_insert(None);
         }
-        first
-            .into_iter()
-            .filter_map(|((position, key), before)| {
-                let table = after.table(position);
-                let (before, after) = (before.map(KeptRow::borrow), table.row(key));
-                let same = match (before, after) {
-                    (None, None) => true,
-                    (Some(before), Some(after)) => before.is(after),
-                    _ => false,
-                };
-                (!same).then(|| Change::new(table.schema(), key, before, after))
-            })
-            .collect()
+        for ((table, key), before) in first {
+            let (before, after) = (before.map(KeptRow::borrow), after.table(table).row(key));
+            let same = match (before, after) {
+                (None, None) => true,
+                (Some(before), Some(after)) => before.is(after),
+                _ => false,
+            };
+            if !same {
+                visit(Net { table, key, before, after });
+            }
+        }
     }
 }
 

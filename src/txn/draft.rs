@@ -13,7 +13,7 @@ use crate::key::KeyBuf;
 use crate::revision::Revision;
 use crate::root::Contents;
 use crate::schema::Table;
-use crate::table::{KeyedRows, Mode, TableState};
+use crate::table::{KeyedRows, Mode, ReadLog, Reading, TableState};
 use crate::tree::{KeptRow, NewRow, PUT_GROUP, Place, RowMeta, RowRef, Session, SharedRow};
 use crate::watch::Change;
 
@@ -138,13 +138,15 @@ pub(crate) struct Draft<W> {
     pub(super) revision: Revision,
     /// Made with the first savepoint, and held by each.
     mark: Option<Arc<()>>,
+    /// What was asked, where that is noted.
+    pub(super) reads: Option<Arc<ReadLog>>,
 }
 
 pub(super) const RUNS: &str = "a draft has its contents until it ends";
 
 impl<W: Session<Contents>> Draft<W> {
     pub(super) fn new(contents: Contents, work: W, log: ChangeLog, revision: Revision) -> Self {
-        Self { contents: Some(contents), work, log, revision, mark: None }
+        Self { contents: Some(contents), work, log, revision, mark: None, reads: None }
     }
 
     pub(super) fn contents(&self) -> &Contents {
@@ -181,6 +183,26 @@ impl<W: Session<Contents>> Draft<W> {
         log.return_to(&savepoint.log);
     }
 
+    /// Where the reader of a table notes what it is asked, if that is noted.
+    pub(super) fn reading(&self, position: usize) -> Option<Reading<'_>> {
+        self.reads.as_ref().map(|log| Reading::new(log, position))
+    }
+
+    /// Notes that a statement depends on the row at `key`.
+    #[inline]
+    pub(super) fn note_key(&self, position: usize, key: &[u8]) {
+        if let Some(reading) = self.reading(position) {
+            reading.row(key);
+        }
+    }
+
+    /// Notes that a statement depends on what it found, wherever in the table.
+    fn note_table(&self, position: usize) {
+        if let Some(reading) = self.reading(position) {
+            reading.everything();
+        }
+    }
+
     fn state(&self, position: usize) -> &TableState {
         self.contents().table(position)
     }
@@ -201,13 +223,22 @@ impl<W: Session<Contents>> Draft<W> {
     ) -> Result<(KeptRow, Option<KeptRow>), Error> {
         let revision = self.revision;
         let mut place = Place::default();
+        self.note_key(position, key);
         self.state(position).claim(key, mode, &mut place)?;
         self.ready(position, &mut place);
         let before = self.state(position).row_at(&place);
         let created = before.map_or(revision, |before| before.meta().created);
         let row = make(RowMeta { created, modified: revision });
         let mut planner = self.work.take_scratch();
-        self.state(position).plan_put(&mut planner, &place, key, row.borrow())?;
+        let planned = self.state(position).plan_put(&mut planner, &place, key, row.borrow());
+        if let Some(reading) = self.reading(position) {
+            match &planned {
+                // Each value of a unique index was seen to be free.
+                Ok(()) => planner.note_unique(self.state(position).schema(), reading),
+                Err(_) => reading.everything(),
+            }
+        }
+        planned?;
 
         let kept = row.borrow().keep();
         let (contents, work, log) = self.parts();
@@ -250,6 +281,7 @@ impl<W: Session<Contents>> Draft<W> {
     pub(super) fn remove(&mut self, position: usize, key: &[u8]) -> Option<KeptRow> {
         let revision = self.revision;
         let mut place = Place::default();
+        self.note_key(position, key);
         self.state(position).find(key, &mut place);
         self.state(position).row_at(&place)?;
         self.ready(position, &mut place);
@@ -268,6 +300,7 @@ impl<W: Session<Contents>> Draft<W> {
     /// Fills an empty table with `rows` and gives their number.
     pub(super) fn fill(&mut self, position: usize, mut rows: KeyedRows) -> Result<usize, Error> {
         let (revision, schema) = (self.revision, Arc::clone(self.state(position).schema()));
+        self.note_table(position);
         if let Some(key) = rows.sort() {
             let (table, key) = (schema.name.to_string(), schema.print_key(key));
             return Err(Error::KeyExists { table, key });

@@ -296,9 +296,9 @@ impl Feed {
                     return Err(Lagged { resume_at });
                 }
                 Taken::Items(items, newest) if items.is_empty() => {
-                    let is_new = newest != self.revision;
-                    self.revision = newest;
-                    return Ok(is_new.then_some(Event::Bookmark(newest)));
+                    let newest = newest.filter(|newest| *newest != self.revision);
+                    self.revision = newest.unwrap_or(self.revision);
+                    return Ok(newest.map(Event::Bookmark));
                 }
                 Taken::Items(items, _) => self.items.extend(items),
             }

@@ -138,6 +138,11 @@ impl Fork {
         self.table_mut().upsert(row)
     }
 
+    /// What the fork works on; whoever takes it keeps the origin.
+    pub(super) fn into_draft(self) -> Draft<Branch<Contents>> {
+        self.draft
+    }
+
     /// The version from which this fork, or the first that it was forked from, was taken.
     #[must_use]
     pub fn origin(&self) -> &Snapshot {

@@ -8,6 +8,8 @@
 //! | `savepoint.rs`, `changes.rs` | points to go back to; what was changed |
 //! | `write.rs` | the write transaction: a draft that is published |
 //! | `fork.rs` | the fork: a draft that never is |
+//! | `optimistic.rs` | the optimistic transaction: a draft that is validated before it is published |
+//! | `intent.rs` | the optimistic transaction as a value |
 //! | `rebase.rs`, `change_set.rs`, `carry.rs` | how what a fork changed gets onto a newer version |
 //! | `diff.rs` | what differs between two snapshots |
 //! | `program/` | transactions that are values |
@@ -27,6 +29,7 @@
 //! 7. A change set that is applied right on top of the fork's origin gives what the fork shows,
 //!    revisions included.
 
+mod bytes;
 mod carry;
 mod change_set;
 mod changes;
@@ -34,7 +37,9 @@ mod diff;
 mod draft;
 mod feed;
 mod fork;
+mod intent;
 mod memory;
+mod optimistic;
 mod past;
 mod program;
 mod read;
@@ -50,8 +55,10 @@ pub use diff::{Diff, DiffAll, Difference};
 pub use draft::Write;
 pub use feed::{Changes, Commit, Event, Feed, FeedError, Lagged, Reset};
 pub use fork::Fork;
+pub use intent::{Intent, IntentError};
 pub(crate) use memory::memory;
 pub use memory::{IndexMemory, Memory, TableMemory, VersionMemory};
+pub use optimistic::{CommitError, OptimisticTxn, ReadConflict, TransactError};
 pub use past::{HistoryError, RowVersion};
 pub(crate) use past::{at, versions};
 pub use program::{

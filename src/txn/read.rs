@@ -194,6 +194,7 @@ mod sealed {
     impl Sealed for super::Snapshot {}
     impl Sealed for super::WriteTxn<'_> {}
     impl Sealed for super::super::Watcher<'_> {}
+    impl Sealed for super::super::OptimisticTxn {}
     impl Sealed for super::Fork {}
 }
 

@@ -173,7 +173,8 @@ pub(super) fn rebase(
         })
         .collect();
     let mut rebased = newer.fork();
-    let carried = carry(rebased.draft_mut(), &steps, |number, refusal| {
+    let make = |number: usize, schema: &TableSchema, meta| steps[number].decode(schema, meta);
+    let carried = carry(rebased.draft_mut(), &steps, make, |number, refusal| {
         let kind = match refusal {
             Refusal::Statement(error) => ConflictKind::Refused(error),
             Refusal::Decode(message) => ConflictKind::Encoding(message),

@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::key::{AsKey, AsPrefix, KeyRange, encode};
 use crate::root::Contents;
 use crate::schema::{Cardinality, Index, Table};
-use crate::table::{KeyedRows, Mode, Rows, TableReader, TableState};
+use crate::table::{KeyedRows, Mode, Reading, Rows, TableReader, TableState};
 use crate::tree::{KeptRow, NewRow, Row, RowMeta, Session, SharedRow};
 
 /// One table of a [`WriteTxn`](crate::WriteTxn) or [`Fork`](crate::Fork), `D`, from
@@ -31,7 +31,7 @@ impl<'txn, T: Table, D: Write> TableMut<'txn, T, D> {
     /// The table as it is now, for reading.
     #[must_use]
     pub fn read(&self) -> TableReader<'_, T> {
-        TableReader::new(self.state(), None)
+        TableReader::new(self.state(), self.txn.draft().reading(self.position))
     }
 
     /// Inserts `row`, whose primary key must be free, and returns its handle.
@@ -138,6 +138,7 @@ impl<'txn, T: Table, D: Write> TableMut<'txn, T, D> {
         T: Clone,
     {
         let key = encode(key);
+        self.txn.draft().note_key(self.position, &key);
         let state = self.state();
         let schema = state.schema();
         let Some(before) = state.typed_rows::<T>().get(&key) else {
@@ -207,7 +208,9 @@ impl<'txn, T: Table, D: Write> TableMut<'txn, T, D> {
     ) -> usize {
         let position = self.position;
         let deleted = self.txn.draft_mut().all_or_none(|draft, before| {
-            let view = TableReader::new(before.contents.table(position), None);
+            let reads = draft.reads.clone();
+            let reading = reads.as_ref().map(|log| Reading::new(log, position));
+            let view = TableReader::new(before.contents.table(position), reading);
             let mut count = 0;
             for row in select(view).filter(|row| doomed(row)) {
                 // A multi-valued index can show a row twice; the second time it is gone.

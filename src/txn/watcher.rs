@@ -96,7 +96,7 @@ impl Snapshot {
     pub fn watch<A>(&self, read: impl FnOnce(&Watcher<'_>) -> A) -> (A, Watch) {
         let watcher = Watcher { contents: self.root().contents(), log: ReadLog::default() };
         let answer = read(&watcher);
-        let questions = watcher.log.into_questions();
+        let questions = watcher.log.take_questions();
         let hub = self.root().contents().schema.home::<Hub>();
         (answer, Watch::new(hub, self.root(), questions))
     }

@@ -251,6 +251,11 @@ impl<'db> WriteTxn<'db> {
         (woken, old)
     }
 
+    /// Whether the version under this transaction is this one.
+    pub(super) fn begins_with(&self, root: &Root) -> bool {
+        self.base.as_ref().is_some_and(|base| std::ptr::eq(&**base, root)) && !self.is_changed()
+    }
+
     /// The entry that was applied last in the version under this transaction.
     pub(crate) fn base_applied(&self) -> Applied {
         self.base.as_ref().map_or_else(Applied::default, |base| base.applied)

@@ -10,7 +10,7 @@ use crate::tree::{RowRef, TreeRef};
 /// Whether the answers of `old` and `new`, of one schema, differ.
 ///
 /// Two rows are the same when their values are, whenever they were written.
-pub(super) fn differs(question: &Question, old: &Contents, new: &Contents) -> bool {
+pub(crate) fn differs(question: &Question, old: &Contents, new: &Contents) -> bool {
     let table = question.tree.table;
     let both = Both { old: old.table(table), new: new.table(table), index: question.tree.index };
     if question.aspect == Aspect::Modified {
@@ -22,7 +22,7 @@ pub(super) fn differs(question: &Question, old: &Contents, new: &Contents) -> bo
             both.differ(question.aspect, Bound::Included(key), Bound::Included(key))
         }
         Extent::Value(value) => {
-            let (low, high) = prefix_bounds(key_buf(value));
+            let (low, high) = prefix_bounds(KeyBuf::from(&**value));
             both.differ(question.aspect, as_bytes(&low), as_bytes(&high))
         }
         Extent::Span(span) => {
@@ -30,12 +30,6 @@ pub(super) fn differs(question: &Question, old: &Contents, new: &Contents) -> bo
             both.differ(question.aspect, low, high)
         }
     }
-}
-
-fn key_buf(bytes: &[u8]) -> KeyBuf {
-    let mut key = KeyBuf::new();
-    key.extend(bytes);
-    key
 }
 
 /// One tree of one table in two versions.
@@ -84,7 +78,7 @@ impl<'v> Both<'v> {
             Aspect::Any => (old.count(low, high) == 0) != (new.count(low, high) == 0),
             Aspect::Longest => {
                 let (Bound::Included(key) | Bound::Excluded(key)) = high else { return true };
-                let found = |tree| longest_prefix(tree, key_buf(key)).map(|(row, _)| row);
+                let found = |tree| longest_prefix(tree, KeyBuf::from(key)).map(|(row, _)| row);
                 !self.is_same(found(old), found(new))
             }
             Aspect::Nth(index) => {

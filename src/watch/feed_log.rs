@@ -79,8 +79,8 @@ pub(super) struct FeedLog {
     gone_serial: u64,
     bytes: usize,
     floor: Revision,
-    /// The revision of the newest version, with changes or without.
-    last: Revision,
+    /// The newest version that was logged, with changes or without: serial number and revision.
+    last: (u64, Revision),
     /// Feeds that are open.
     open: usize,
 }
@@ -96,14 +96,15 @@ pub(crate) struct Position {
 
 /// What a feed has found.
 pub(crate) enum Taken {
-    /// The next items, perhaps none; and the newest revision that was published.
-    Items(Vec<Item>, Revision),
+    /// The next items, perhaps none; and the newest revision, unless the log has not come to where
+    /// the feed is: a commit is published first and logged second.
+    Items(Vec<Item>, Option<Revision>),
     /// The next items have gone. It goes on after this revision.
     Lagged(Revision),
 }
 
 impl FeedLog {
-    pub(super) fn new(limits: FeedLimits, revision: Revision) -> Self {
+    pub(super) fn new(limits: FeedLimits, serial: u64, revision: Revision) -> Self {
         Self {
             items: VecDeque::new(),
             limits,
@@ -111,7 +112,7 @@ impl FeedLog {
             gone_serial: 0,
             bytes: 0,
             floor: revision,
-            last: revision,
+            last: (serial, revision),
             open: 0,
         }
     }
@@ -129,9 +130,9 @@ impl FeedLog {
     }
 
     /// Begins the log behind a version.
-    pub(super) fn begin(&mut self, revision: Revision) {
+    pub(super) fn begin(&mut self, serial: u64, revision: Revision) {
         self.floor = revision;
-        self.last = self.last.max(revision);
+        self.last = (serial, revision);
     }
 
     /// The position behind the version with this serial number, which was published.
@@ -177,7 +178,7 @@ impl FeedLog {
 
     /// Logs a version that was published, and what it has changed, if anything.
     pub(super) fn push(&mut self, serial: u64, revision: Revision, what: Option<What>) {
-        self.last = revision;
+        self.last = (serial, revision);
         let Some(what) = what.filter(|_| self.is_on()) else { return };
         self.bytes += what.bytes();
         self.items.push_back(Item { serial, what });
@@ -212,7 +213,8 @@ impl FeedLog {
                 items.push(item.clone());
             }
         }
-        Taken::Items(items, self.last)
+        let (serial, revision) = self.last;
+        Taken::Items(items, (serial >= position.after).then_some(revision))
     }
 
     pub(super) fn limits(&self) -> FeedLimits {

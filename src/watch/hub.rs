@@ -111,7 +111,7 @@ impl Hub {
         let history = History::new(retention);
         let always = usize::from(feeds.is_kept) + usize::from(history.is_on());
         let interest = AtomicUsize::new(always);
-        let feeds = Mutex::new(FeedLog::new(feeds, root.revision));
+        let feeds = Mutex::new(FeedLog::new(feeds, root.serial(), root.revision));
         let state = Mutex::new(State::default());
         let (bell, is_closed) = (Bell::new(), AtomicBool::new(false));
         Self { root: RootCell::new(root), interest, state, feeds, history, age, bell, is_closed }
@@ -225,14 +225,16 @@ impl Hub {
         since: Option<Revision>,
     ) -> Result<(Position, Arc<Root>), (Revision, Revision)> {
         self.interest.fetch_add(1, Ordering::Relaxed);
-        let begins = self.feeds().enter();
+        // Held until the version is loaded and the log has begun: another feed must not take an old
+        // floor for the new one, and what the log drops meanwhile would be missed unseen.
+        let mut feeds = self.feeds();
+        let begins = feeds.enter();
         // As in `enter`: a commit that has not seen this feed is in the version that is loaded now.
         fence(Ordering::SeqCst);
         let current = self.root.load();
         let newest = current.revision;
-        let mut feeds = self.feeds();
         if begins {
-            feeds.begin(newest);
+            feeds.begin(current.serial(), newest);
         }
         let position = match since.filter(|since| *since != newest) {
             None => Ok(feeds.behind(current.serial())),
@@ -257,8 +259,10 @@ impl Hub {
 
     /// Moves a feed to behind the current version, which is given.
     pub(crate) fn skip(&self, position: &mut Position) -> Arc<Root> {
+        // Held while the version is loaded: what the log drops meanwhile would be missed unseen.
+        let feeds = self.feeds();
         let current = self.root.load();
-        *position = self.feeds().behind(current.serial());
+        *position = feeds.behind(current.serial());
         current
     }
 

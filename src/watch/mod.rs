@@ -25,6 +25,7 @@ mod spans;
 
 use std::num::NonZeroU8;
 
+pub(crate) use answer::differs;
 pub use change::{Change, ChangeKind, Committed};
 pub(crate) use feed_log::{FeedLimits, Item, Position, Taken, What};
 pub(crate) use filter::Filter;

@@ -131,6 +131,22 @@ fn a_feed_goes_on_where_another_has_ended() {
 }
 
 #[test]
+fn a_feed_after_a_restore_that_went_back_unseen_begins_there() {
+    let db = builder().build().unwrap();
+    put(&db, 1, 0);
+    let mut file = Vec::new();
+    db.read().save(&mut file).unwrap();
+    let before = db.changes().open();
+    put(&db, 2, 0);
+    drop(before);
+    db.restore(file.as_slice()).unwrap();
+    let mut feed = db.changes().open();
+    assert!(matches!(feed.try_next(), Ok(None)), "a bookmark of what is not there any more");
+    assert_eq!(feed.revision(), Revision(1));
+    assert_eq!((put(&db, 3, 0), ids(&commit(&mut feed))), (Revision(2), vec![3]));
+}
+
+#[test]
 fn what_is_gone_cannot_be_followed() {
     let db = builder().build().unwrap();
     put(&db, 1, 0);

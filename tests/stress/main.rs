@@ -1,4 +1,4 @@
-//! One writer and several readers at full speed on the public interface.
+//! One writer, several readers, a watcher and a feed at full speed on the public interface.
 //!
 //! `FSMDB_STRESS_SECONDS` says for how long (2 unless told), `FSMDB_STRESS_SEED` where the draws
 //! begin. The time is cut into rounds; each has a database of its own, which is dropped while
@@ -8,18 +8,20 @@
 #![expect(clippy::disallowed_methods, reason = "a test may read the clock; the library may not")]
 
 mod draw;
+mod follower;
 mod reader;
 mod rows;
 mod writer;
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use fsmdb::{Db, Snapshot};
 
 use draw::Draw;
+use follower::Follower;
 use reader::Held;
 use rows::{Digest, Item, Total, live};
 use writer::Writer;
@@ -27,6 +29,8 @@ use writer::Writer;
 /// What the threads of one round share.
 pub(crate) struct Round {
     pub(crate) is_over: AtomicBool,
+    /// Restores that have begun, and those that have ended.
+    pub(crate) restores: AtomicU64,
     /// Views of the running transaction, for the readers to take.
     pub(crate) views: Mutex<Vec<(Snapshot, Digest)>>,
 }
@@ -50,7 +54,8 @@ fn number(name: &str) -> Option<u64> {
 /// One database from its beginning to beyond its end; gives the number of transactions.
 fn round(draw: &mut Draw, time: Duration) -> u64 {
     let deadline = Instant::now() + time;
-    let shared = Round { is_over: AtomicBool::new(false), views: Mutex::default() };
+    let (is_over, restores) = (AtomicBool::new(false), AtomicU64::new(0));
+    let shared = Round { is_over, restores, views: Mutex::default() };
     let db = Db::builder().table::<Item>().table::<Total>().build().expect("the schema is sound");
     let readers = 3 + draw.below(2);
     let seeds: Vec<_> = (0..readers).map(|_| draw.next()).collect();
@@ -62,6 +67,8 @@ fn round(draw: &mut Draw, time: Duration) -> u64 {
             .map(|seed| (db.clone(), Held::new(Draw::new(seed))))
             .map(|(db, held)| scope.spawn(|| held.read_on(db, &shared)))
             .collect();
+        scope.spawn(|| follower::watch_on(&db, &shared));
+        scope.spawn(|| Follower::follow_on(&db, &shared));
         // The readers stop also when the writer panics.
         let over = Over(&shared.is_over);
         while Instant::now() < deadline {
@@ -95,7 +102,7 @@ struct Over<'a>(&'a AtomicBool);
 
 impl Drop for Over<'_> {
     fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.0.store(true, Ordering::SeqCst);
     }
 }
 

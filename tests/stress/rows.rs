@@ -105,6 +105,11 @@ impl Item {
         self.check = self.sum();
     }
 
+    /// The sum that the row was written with.
+    pub(crate) fn check(&self) -> u64 {
+        self.check
+    }
+
     fn sum(&self) -> u64 {
         let tags = self.tags.iter().fold(1, |sum, tag| mix(sum ^ u64::from(*tag)));
         let name = self.name.bytes().fold(2, |sum, byte| mix(sum ^ u64::from(byte)));

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::Ordering;
 
 use fsmdb::{Db, Error, Row, Savepoint, SharedRow, Snapshot, WriteTxn};
 
@@ -147,7 +148,9 @@ impl<'a> Writer<'a> {
     fn restore(&mut self, db: &Db) {
         let Some(at) = self.draw.position(self.files.len()) else { return };
         let (file, digest) = &self.files[at];
+        self.round.restores.fetch_add(1, Ordering::SeqCst);
         db.restore(file.as_slice()).expect("what was saved loads");
+        self.round.restores.fetch_add(1, Ordering::SeqCst);
         verify(&db.read(), *digest);
     }
 

@@ -20,6 +20,7 @@ mod members;
 mod network;
 mod replica;
 mod requests;
+mod transact;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -33,6 +34,7 @@ use slog::Logger;
 pub use board::ReplicaStatus;
 pub use builder::Builder;
 pub use network::Counters;
+pub use transact::ClusterTransactError;
 
 use self::board::Board;
 use self::builder::Options;

@@ -2,12 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::bytes::Bytes;
 use super::error::ProgramError;
 use super::op::{Select, row_bytes};
 use crate::key::{AsKey, encode};
 use crate::revision::Revision;
 use crate::schema::Table;
+use crate::txn::bytes::Bytes;
 
 /// How a number that is found stands to the one that is given: `found < given` for `Less`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

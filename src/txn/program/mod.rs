@@ -16,7 +16,6 @@
 //!    panics.
 //! 4. The same program on the same state gives the same reply: nothing else is read.
 
-mod bytes;
 mod check;
 mod compare;
 mod error;

@@ -5,12 +5,12 @@ use std::ops::Bound;
 use serde::{Deserialize, Serialize};
 
 use super::Program;
-use super::bytes::Bytes;
 use super::error::{ProgramError, ProgramPath};
 use crate::key::{AsKey, AsPrefix, KeyBuf, KeyRange, encode, prefix_bounds};
 use crate::limits::PROGRAM_DEPTH_MAX;
 use crate::messagepack;
 use crate::schema::{Index, Table};
+use crate::txn::bytes::Bytes;
 
 /// Rows of one table, by a range of its primary keys or of the values of one of its indexes.
 ///

@@ -2,11 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::bytes::Bytes;
 use super::error::{ProgramError, ProgramPath};
 use crate::messagepack::ReadError;
 use crate::schema::{Table, decode_record};
 use crate::tree::SharedRow;
+use crate::txn::bytes::Bytes;
 
 /// What a program did, from [`WriteTxn::run`](crate::WriteTxn::run).
 ///

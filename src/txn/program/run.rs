@@ -1,6 +1,5 @@
 //! Runs a program in a write transaction.
 
-use super::bytes::Bytes;
 use super::compare::{Compare, Test};
 use super::error::{ProgramError, ProgramPath, ProgramStep};
 use super::op::{Action, Op, Select};
@@ -13,6 +12,7 @@ use crate::revision::Revision;
 use crate::root::Contents;
 use crate::table::{Mode, TableState};
 use crate::tree::{RowMeta, RowRef, Session, TreeRef};
+use crate::txn::bytes::Bytes;
 use crate::txn::draft::Draft;
 
 impl<W: Session<Contents>> Draft<W> {

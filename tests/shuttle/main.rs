@@ -9,15 +9,18 @@
 //!
 //! All tasks share one thread of the system, and with it the mark that it is panicking. A panic
 //! that unwound through a modelled lock would be seen by the other tasks, so the planned one is
-//! caught inside its transaction. `tests/loom.rs` and `tests/stress.rs` unwind a whole one.
+//! caught inside its transaction. `tests/loom/` and `tests/stress/` unwind a whole one.
 
 #![cfg(fsmdb_shuttle)]
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicIsize, Ordering};
+#[path = "../interleavings/rows.rs"]
+mod rows;
+mod waits;
 
-use fsmdb::{Db, Revision, Snapshot, Table, WriteTxn};
-use serde::{Deserialize, Serialize};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use fsmdb::{Db, Revision, Snapshot, WriteTxn};
+use rows::{Content, Left, Right, assert_no_row_is_left, content, database, file_of, put};
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
 use shuttle::sync::{Arc, Mutex};
@@ -30,69 +33,6 @@ const IDS: u8 = 12;
 /// Changes of priority that the PCT scheduler makes in one schedule.
 const DEPTH: usize = 4;
 
-std::thread_local! {
-    /// Rows that exist; all tasks of a model run on the thread of its test.
-    static LIVE: AtomicIsize = const { AtomicIsize::new(0) };
-}
-
-/// Counts the row that it is part of.
-#[derive(Debug)]
-struct Counted;
-
-impl Counted {
-    fn new() -> Self {
-        LIVE.with(|live| live.fetch_add(1, Ordering::Relaxed));
-        Self
-    }
-}
-
-impl Clone for Counted {
-    fn clone(&self) -> Self {
-        Self::new()
-    }
-}
-
-impl Serialize for Counted {
-    fn serialize<S: serde::Serializer>(&self, target: S) -> Result<S::Ok, S::Error> {
-        target.serialize_unit()
-    }
-}
-
-impl<'de> Deserialize<'de> for Counted {
-    fn deserialize<D: serde::Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
-        <()>::deserialize(source).map(|()| Self::new())
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        LIVE.with(|live| live.fetch_sub(1, Ordering::Relaxed));
-    }
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize, Table)]
-#[table(name = "lefts")]
-struct Left {
-    #[key]
-    id: u8,
-    #[index]
-    value: u32,
-    counted: Counted,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize, Table)]
-#[table(name = "rights")]
-struct Right {
-    #[key]
-    id: u8,
-    value: u32,
-    counted: Counted,
-}
-
-fn database() -> Db {
-    Db::builder().table::<Left>().table::<Right>().build().unwrap()
-}
-
 /// How many schedules a model is given, of `usual` by default.
 #[allow(clippy::disallowed_methods)] // a test may read its environment, the library may not
 fn schedules(usual: usize) -> usize {
@@ -104,28 +44,8 @@ fn schedules(usual: usize) -> usize {
 fn explore(scheduler: impl Scheduler + 'static, model: fn()) {
     Runner::new(scheduler, Config::new()).run(move || {
         model();
-        assert_eq!(LIVE.with(|live| live.load(Ordering::Relaxed)), 0, "rows are left");
+        assert_no_row_is_left();
     });
-}
-
-/// What a version holds: the rows of the left table.
-type Content = Vec<(u8, u32)>;
-
-/// The content, on which both tables and the index must agree.
-fn content(snap: &Snapshot) -> Content {
-    let (lefts, rights) = (snap.table::<Left>(), snap.table::<Right>());
-    let content: Content = lefts.iter().map(|row| (row.id, row.value)).collect();
-    assert!(rights.iter().map(|row| (row.id, row.value)).eq(content.iter().copied()), "half");
-    assert_eq!((lefts.len(), rights.len()), (content.len(), content.len()));
-    let mut by_value: Vec<_> = content.iter().map(|&(id, value)| (value, id)).collect();
-    by_value.sort_unstable();
-    let index = lefts.index(Left::BY_VALUE);
-    assert!(index.iter().map(|row| (row.value, row.id)).eq(by_value.iter().copied()), "index");
-    for row in lefts {
-        assert!(row.created() <= row.modified() && row.modified() <= snap.revision());
-        assert!(index.get(&row.value).any(|found| found.id == row.id));
-    }
-    content
 }
 
 /// A version, and what it held when it was taken.
@@ -154,8 +74,7 @@ fn write(txn: &mut WriteTxn<'_>) {
     match random.gen_range(0..10) {
         0..=6 => {
             let value = random.gen_range(0..8);
-            txn.upsert(Left { id, value, counted: Counted::new() }).unwrap();
-            txn.upsert(Right { id, value, counted: Counted::new() }).unwrap();
+            put(txn, id, value);
         }
         7 | 8 => {
             let was_there = txn.table_mut::<Left>().delete(&id).is_some();
@@ -306,8 +225,7 @@ fn versions_outlive_the_database() {
 fn restores() {
     let (db, pool) = (database(), Pool::default());
     transact_times(3, &db, &pool);
-    let (mut file, restored) = (Vec::new(), content(&db.read()));
-    db.read().save(&mut file).unwrap();
+    let (file, restored) = (file_of(&db), content(&db.read()));
     let readers = readers(&db, &pool, false);
     let writer = {
         let (db, pool) = (db.clone(), pool.clone());

@@ -1,0 +1,377 @@
+//! What watching costs a commit, and the other costs that are promised as ratios: each beside the
+//! same work without it, in one run, interleaved, medians of several rounds.
+//!
+//! `cargo bench --bench costs`; `-- --test` runs everything once and small, to see that it works.
+
+use std::hint::black_box;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Barrier};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use fsmdb::{Db, Error, Feed, Table, Watch};
+use serde::{Deserialize, Serialize};
+
+/// A row of about 200 bytes.
+#[derive(Clone, Debug, Serialize, Deserialize, Table)]
+#[table(name = "jobs")]
+struct Job {
+    #[key]
+    id: u64,
+    #[index]
+    group: u32,
+    body: [u64; 22],
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, Table)]
+#[table(name = "others")]
+struct Other {
+    #[key]
+    id: u64,
+}
+
+/// Sizes of a run.
+struct Scale {
+    rows: u64,
+    watches: u64,
+    bulk: u64,
+    feeds: usize,
+    rounds: usize,
+    commits: u64,
+}
+
+const FULL: Scale = Scale {
+    rows: 1_000_000,
+    watches: 100_000,
+    bulk: 10_000,
+    feeds: 1_000,
+    rounds: 9,
+    commits: 4_000,
+};
+
+const SMALL: Scale =
+    Scale { rows: 10_000, watches: 1_000, bulk: 100, feeds: 20, rounds: 1, commits: 50 };
+
+/// A number without a pattern.
+fn scatter(n: u64) -> u64 {
+    n.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
+}
+
+fn job(n: u64, round: u64) -> Job {
+    Job { id: scatter(n), group: (n % 1_000) as u32, body: [round; 22] }
+}
+
+fn database(rows: u64) -> Db {
+    let db = Db::builder().table::<Job>().table::<Other>().build().expect("the schema is sound");
+    let mut txn = db.write();
+    let loaded = txn.table_mut().insert_all((0..rows).map(|n| job(n, 0)));
+    loaded.expect("rows are distinct");
+    txn.commit();
+    db
+}
+
+/// Commits one row `commits` times and gives the nanoseconds of one.
+fn commit_one(db: &Db, scale: &Scale, seed: u64) -> f64 {
+    let started = Instant::now();
+    for n in 0..scale.commits {
+        let mut txn = db.write();
+        // The first half of the rows is written, the other watched.
+        let n = scatter(n + seed * scale.commits) % (scale.rows / 2);
+        txn.upsert(job(n, seed)).expect("nothing is unique");
+        black_box(txn.commit());
+    }
+    started.elapsed().as_nanos() as f64 / scale.commits as f64
+}
+
+/// Commits many rows at once and gives the nanoseconds of one of them.
+fn commit_bulk(db: &Db, scale: &Scale, seed: u64) -> f64 {
+    let started = Instant::now();
+    let mut txn = db.write();
+    for n in 0..scale.bulk {
+        let n = scatter(n + seed * scale.bulk) % (scale.rows / 2);
+        txn.upsert(job(n, seed)).expect("nothing is unique");
+    }
+    black_box(txn.commit());
+    started.elapsed().as_nanos() as f64 / scale.bulk as f64
+}
+
+fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures[figures.len() / 2]
+}
+
+/// Measures several ways of the same work in turn, and prints each beside the first.
+fn compare(what: &str, bar: &str, scale: &Scale, ways: &mut [(&str, &mut dyn FnMut(u64) -> f64)]) {
+    let mut figures = vec![Vec::new(); ways.len()];
+    for round in 0..scale.rounds as u64 + 1 {
+        for (figures, (_, way)) in figures.iter_mut().zip(ways.iter_mut()) {
+            let figure = way(round);
+            // The first round warms up, unless there is one alone.
+            if round > 0 || scale.rounds == 1 {
+                figures.push(figure);
+            }
+        }
+    }
+    println!("{what} (bar: {bar})");
+    let medians: Vec<_> = figures.into_iter().map(median).collect();
+    for ((name, _), figure) in ways.iter().zip(&medians) {
+        println!("  {name:<44} {figure:>14.1} ns {:>8.4}", figure / medians[0]);
+    }
+}
+
+/// Watches of rows that are not written.
+fn watch_rows(db: &Db, scale: &Scale) -> Vec<Watch> {
+    let snap = db.read();
+    let watch = |n: u64| {
+        let id = scatter(scale.rows / 2 + n % (scale.rows / 2));
+        snap.watch(|read| read.table::<Job>().get(&id).map(|job| job.body[0])).1
+    };
+    (0..scale.watches).map(watch).collect()
+}
+
+/// Watches of values of an index that no written row has or gets.
+fn watch_values(db: &Db, scale: &Scale) -> Vec<Watch> {
+    let snap = db.read();
+    let watch = |n: u64| {
+        let group = 1_000 + n as u32;
+        snap.watch(|read| read.table::<Job>().index(Job::BY_GROUP).get(&group).last().is_some()).1
+    };
+    (0..scale.watches).map(watch).collect()
+}
+
+/// Watches of ranges between rows that are written.
+fn watch_ranges(db: &Db, scale: &Scale) -> Vec<Watch> {
+    let snap = db.read();
+    let mut ids: Vec<u64> = (0..scale.rows).map(scatter).collect();
+    ids.sort_unstable();
+    let watch = |n: u64| {
+        // Behind a row and before the next one: nothing is written there.
+        let low = ids[(n as usize * 7) % (ids.len() - 1)] + 1;
+        let high = ids[(n as usize * 7) % (ids.len() - 1) + 1];
+        snap.watch(|read| read.table::<Job>().range(low..high).next().is_some()).1
+    };
+    (0..scale.watches).map(watch).collect()
+}
+
+/// Watches of another table.
+fn watch_others(db: &Db, scale: &Scale) -> Vec<Watch> {
+    let snap = db.read();
+    (0..scale.watches)
+        .map(|n| snap.watch(|read| read.table::<Other>().get(&n).is_some()).1)
+        .collect()
+}
+
+fn watches(scale: &Scale) {
+    let kinds: [(&str, fn(&Db, &Scale) -> Vec<Watch>); 4] = [
+        ("with watches of other rows", watch_rows),
+        ("with watches of other index values", watch_values),
+        ("with watches of other ranges", watch_ranges),
+        ("with watches of another table", watch_others),
+    ];
+    let bare = database(scale.rows);
+    for (name, watch) in kinds {
+        let db = database(scale.rows);
+        let held = watch(&db, scale);
+        assert_eq!(db.waiting().watches as u64, scale.watches);
+        compare(
+            "commit of one row",
+            "1.2",
+            scale,
+            &mut [
+                ("with none", &mut |seed| commit_one(&bare, scale, seed)),
+                (name, &mut |seed| commit_one(&db, scale, seed)),
+            ],
+        );
+        compare(
+            "commit of many rows, a row",
+            "1.5",
+            scale,
+            &mut [
+                ("with none", &mut |seed| commit_bulk(&bare, scale, seed)),
+                (name, &mut |seed| commit_bulk(&db, scale, seed)),
+            ],
+        );
+        assert_eq!(db.waiting().watches as u64, scale.watches, "none of them is concerned");
+        drop(held);
+    }
+}
+
+/// What it costs to wake so many watches of one row.
+fn wakes(scale: &Scale) {
+    let db = database(scale.rows);
+    println!("commit that wakes watches, for each (bar: O(k))");
+    let mut value = 0;
+    for woken in [scale.watches / 1_000, scale.watches / 100, scale.watches / 10] {
+        let woken = woken.max(1);
+        let mut figures = Vec::new();
+        for _ in 0..scale.rounds {
+            let snap = db.read();
+            let watch = |_| snap.watch(|read| read.table::<Job>().get(&scatter(1)).is_some()).1;
+            let held: Vec<_> = (0..woken).map(watch).collect();
+            drop(snap);
+            let started = Instant::now();
+            let mut txn = db.write();
+            value += 1;
+            txn.upsert(job(1, value)).expect("nothing is unique");
+            txn.commit();
+            figures.push(started.elapsed().as_nanos() as f64 / woken as f64);
+            assert!(held.iter().all(|watch| watch.ended().is_some()));
+        }
+        println!("  {woken:<44} {:>14.1} ns", median(figures));
+    }
+}
+
+fn feeds(scale: &Scale) {
+    let bare = database(scale.rows);
+    let db = database(scale.rows);
+    let idle: Vec<Feed> = (0..scale.feeds).map(|_| db.changes().open()).collect();
+    let busy = database(scale.rows);
+    let started = Arc::new(Barrier::new(scale.feeds + 1));
+    let readers: Vec<_> = (0..scale.feeds)
+        .map(|_| {
+            let (feed, started) = (busy.changes().open(), Arc::clone(&started));
+            thread::spawn(move || {
+                started.wait();
+                feed.filter(|event| event.is_ok()).count()
+            })
+        })
+        .collect();
+    started.wait();
+    compare(
+        "commit of one row",
+        "1.5",
+        scale,
+        &mut [
+            ("without a feed", &mut |seed| commit_one(&bare, scale, seed)),
+            ("with feeds that nobody reads", &mut |seed| commit_one(&db, scale, seed)),
+            ("with feeds, each read by a thread", &mut |seed| {
+                // As far apart as commits of a log are.
+                let mut spent = Duration::ZERO;
+                let commits = scale.commits / 20;
+                for n in 0..commits {
+                    let started = Instant::now();
+                    let mut txn = busy.write();
+                    let n = scatter(n + seed * commits) % (scale.rows / 2);
+                    txn.upsert(job(n, seed)).expect("nothing is unique");
+                    black_box(txn.commit());
+                    spent += started.elapsed();
+                    thread::yield_now();
+                }
+                spent.as_nanos() as f64 / commits as f64
+            }),
+        ],
+    );
+    drop((idle, busy));
+    readers.into_iter().for_each(|reader| drop(reader.join()));
+}
+
+fn differences(scale: &Scale) {
+    let db = database(scale.rows);
+    let older = db.read();
+    for n in 0..10 {
+        let mut txn = db.write();
+        txn.upsert(job(n * 997, 1)).expect("nothing is unique");
+        txn.commit();
+    }
+    let newer = db.read();
+    compare(
+        "difference of ten rows",
+        "1/1,000",
+        scale,
+        &mut [
+            ("a scan that reads every row", &mut |_| {
+                let started = Instant::now();
+                let sum: u64 = newer.table::<Job>().iter().map(|job| job.body[0]).sum();
+                black_box(sum);
+                started.elapsed().as_nanos() as f64
+            }),
+            ("the difference", &mut |_| {
+                let started = Instant::now();
+                let found = newer.diff::<Job>(&older).filter_map(|found| found.after());
+                black_box(found.map(|job| job.body[0]).sum::<u64>());
+                started.elapsed().as_nanos() as f64
+            }),
+        ],
+    );
+}
+
+fn transacts(scale: &Scale) {
+    let db = database(scale.rows);
+    let update = |n: u64, seed: u64| scatter(scatter(n + seed * scale.commits) % scale.rows);
+    compare(
+        "read and update of one row, serialisable",
+        "2",
+        scale,
+        &mut [
+            ("in a write transaction", &mut |seed| {
+                let started = Instant::now();
+                for n in 0..scale.commits {
+                    let mut txn = db.write();
+                    let mut jobs = txn.table_mut::<Job>();
+                    let updated = jobs.update(&update(n, seed), |job| job.body[0] += 1);
+                    drop(updated.expect("it is there"));
+                    black_box(txn.commit());
+                }
+                started.elapsed().as_nanos() as f64 / scale.commits as f64
+            }),
+            ("by transact", &mut |seed| {
+                let started = Instant::now();
+                for n in 0..scale.commits {
+                    let done = db.transact(|txn| {
+                        let mut jobs = txn.table_mut::<Job>();
+                        // Other rows than the write transactions: as cold.
+                        let id = update(n, seed + 1_000_000);
+                        jobs.update(&id, |job| job.body[0] += 1)?;
+                        Ok::<_, Error>(())
+                    });
+                    done.expect("nobody else writes");
+                }
+                started.elapsed().as_nanos() as f64 / scale.commits as f64
+            }),
+        ],
+    );
+}
+
+/// From the begin of a commit to the thread that waits for it.
+fn latency(scale: &Scale) {
+    let db = database(scale.rows.min(1_000));
+    let (begun, is_over) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+    let clock = Instant::now();
+    let waiter = {
+        let (db, begun, is_over) = (db.clone(), Arc::clone(&begun), Arc::clone(&is_over));
+        thread::spawn(move || {
+            let mut figures = Vec::new();
+            while !is_over.load(Ordering::Acquire) {
+                let wanted = db.revision().next();
+                if db.wait_for(wanted).wait(Duration::from_secs(1)).is_ok() {
+                    let now = clock.elapsed().as_nanos() as u64;
+                    figures.push((now - begun.load(Ordering::Acquire)) as f64);
+                }
+            }
+            figures
+        })
+    };
+    for round in 0..scale.commits.min(400) {
+        // Until the other thread rests.
+        thread::sleep(Duration::from_micros(500));
+        let mut txn = db.write();
+        txn.upsert(job(1, round)).expect("nothing is unique");
+        begun.store(clock.elapsed().as_nanos() as u64, Ordering::Release);
+        txn.commit();
+    }
+    is_over.store(true, Ordering::Release);
+    let figures = waiter.join().expect("it does not panic");
+    println!("wait_for, from the commit to who waits (not gated; below 50,000 ns)");
+    println!("  {:<44} {:>14.1} ns", "median", median(figures));
+}
+
+fn main() {
+    let is_test = std::env::args().any(|argument| argument == "--test");
+    let scale = if is_test { &SMALL } else { &FULL };
+    watches(scale);
+    wakes(scale);
+    feeds(scale);
+    differences(scale);
+    transacts(scale);
+    latency(scale);
+}
