@@ -1,20 +1,24 @@
 //! The agent of one node: runs what is placed there, and says how it ended.
 //!
+//! It watches what concerns it (what is placed on its node, whether what it runs is to stop) and
+//! sleeps while that stays as it is. Each process has a thread that waits for its end.
+//!
 //! # Invariants
 //!
 //! 1. A process is started only after the log accepted this agent's claim on the allocation, so
 //!    that no allocation runs twice, whatever stale snapshot an agent looks at.
-//! 2. Every process that was started is in the agent's own ledger, and its end is reported until
-//!    the log has accepted it.
+//! 2. Every process that was started has a thread that waits for it, and reports its end until the
+//!    log has accepted it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use fsmdb::Snapshot;
+use fsmdb::Read;
 
 use crate::command::Command;
-use crate::control::{Control, Run};
+use crate::control::{Control, Run, Seat};
 use crate::draw::Draw;
 use crate::model::{Allocation, AllocationId, Exit, Job, Node, NodeId, State};
 use crate::process::{Guardian, Process};
@@ -30,18 +34,26 @@ pub struct Agent<'a> {
     guardian: &'a Guardian,
     node: NodeId,
     name: String,
-    /// The replica that this agent reads from.
+    /// The replica that this agent reads from, while that runs.
     replica: u64,
     draw: Draw,
     seen: BTreeSet<AllocationId>,
-    running: BTreeMap<AllocationId, Running<'a>>,
+    running: BTreeMap<AllocationId, Running>,
 }
 
-struct Running<'a> {
-    process: Process<'a>,
-    claim: u64,
+struct Running {
+    pid: u32,
     job: String,
     asked_to_end: Option<Instant>,
+    is_killed: bool,
+}
+
+/// What an agent reads, and watches.
+struct Duties {
+    is_closed: bool,
+    placed: Vec<(Allocation, Job)>,
+    ended: Vec<AllocationId>,
+    unwanted: Vec<AllocationId>,
 }
 
 impl<'a> Agent<'a> {
@@ -57,37 +69,85 @@ impl<'a> Agent<'a> {
         Self { control, guardian, node, name, replica, draw, seen, running }
     }
 
-    /// Runs what is placed on the node until the program halts.
-    pub fn run(mut self) -> Result<()> {
-        while !self.control.is_halted() {
-            let snapshot = self.control.snapshot_at(self.replica)?;
-            self.start_placed(&snapshot)?;
-            self.stop_unwanted(&snapshot);
-            self.report_ended()?;
-            self.control.pause();
+    /// Runs what is placed on the node until that is closed or the program halts.
+    pub fn run(self) -> Result<()> {
+        thread::scope(|scope| {
+            // Dropped before the threads in the scope are waited for.
+            let mut agent = self;
+            agent.work(scope)
+        })
+    }
+
+    fn work<'scope>(&mut self, scope: &'scope Scope<'scope, '_>) -> Result<()>
+    where
+        'a: 'scope,
+    {
+        let (control, mut seat) = (self.control, Seat::at(self.replica));
+        while let Some((duties, watch)) = control.watch(&mut seat, |read| self.duties(read))? {
+            for id in duties.ended {
+                self.running.remove(&id);
+            }
+            if duties.is_closed {
+                break;
+            }
+            for (allocation, job) in duties.placed {
+                self.take(scope, &allocation, &job)?;
+            }
+            self.stop(&duties.unwanted);
+            watch.wait(self.patience());
         }
         Ok(())
     }
 
-    fn start_placed(&mut self, snapshot: &Snapshot) -> Result<()> {
-        let allocations = snapshot.table::<Allocation>().index(Allocation::BY_NODE_STATE);
-        for allocation in allocations.get(&(self.node, State::Pending)) {
-            if !self.seen.insert(allocation.id) {
-                continue;
-            }
-            let claim = self.draw.next();
-            let command = Command::Claim { allocation: allocation.id, claim };
-            if self.control.propose(&command)?.is_ok()
-                && let Some(job) = snapshot.table::<Job>().get(&allocation.job)
-            {
-                self.start(allocation, job, claim)?;
-            }
+    fn duties(&self, db: &impl Read) -> Duties {
+        let (jobs, allocations) = (db.table::<Job>(), db.table::<Allocation>());
+        let placed = allocations.index(Allocation::BY_NODE_STATE).get(&(self.node, State::Pending));
+        let placed = placed.filter(|allocation| !self.seen.contains(&allocation.id));
+        let with_job = |allocation: &Allocation| {
+            jobs.get(&allocation.job).map(|job| (allocation.clone(), job.value().clone()))
+        };
+        let is_over = |id: &AllocationId| allocations.get(id).is_some_and(|found| !found.is_live());
+        let is_unwanted =
+            |running: &Running| jobs.get(&running.job).is_some_and(|job| job.stopping);
+        let unwanted = self.running.iter().filter(|(_, running)| is_unwanted(running));
+        Duties {
+            is_closed: db.table::<Node>().get(&self.node).is_some_and(|node| node.closed),
+            placed: placed.filter_map(|allocation| with_job(allocation)).collect(),
+            ended: self.running.keys().copied().filter(is_over).collect(),
+            unwanted: unwanted.map(|(id, _)| *id).collect(),
         }
-        Ok(())
     }
 
-    fn start(&mut self, allocation: &Allocation, job: &Job, claim: u64) -> Result<()> {
-        let id = allocation.id;
+    /// Claims what is placed here, and starts it if the claim was accepted.
+    fn take<'scope>(
+        &mut self,
+        scope: &'scope Scope<'scope, '_>,
+        allocation: &Allocation,
+        job: &Job,
+    ) -> Result<()>
+    where
+        'a: 'scope,
+    {
+        self.seen.insert(allocation.id);
+        let claim = self.draw.next();
+        let command = Command::Claim { allocation: allocation.id, claim };
+        match self.control.propose(&command)? {
+            (_, Ok(_)) => self.start(scope, allocation, job, claim),
+            (_, Err(_)) => Ok(()),
+        }
+    }
+
+    fn start<'scope>(
+        &mut self,
+        scope: &'scope Scope<'scope, '_>,
+        allocation: &Allocation,
+        job: &Job,
+        claim: u64,
+    ) -> Result<()>
+    where
+        'a: 'scope,
+    {
+        let (id, control) = (allocation.id, self.control);
         let environment = [
             ("JOB", job.name.clone()),
             ("ORDINAL", allocation.ordinal.to_string()),
@@ -97,55 +157,81 @@ impl<'a> Agent<'a> {
         let process = match Process::start(self.guardian, &job.command, &environment) {
             Ok(process) => process,
             Err(error) => {
-                return self.report(id, claim, Exit::Code(NOT_FOUND), format!("{error:#}"));
+                let exit = Exit::Code(NOT_FOUND);
+                return report(control, id, claim, exit, format!("{error:#}"));
             }
         };
-        self.control.record_run(Run {
+        control.record_run(Run {
             allocation: id,
             job: job.name.clone(),
             ordinal: allocation.ordinal,
             attempt: allocation.attempt,
             exit: None,
         });
-        let (pid, at_ms) = (process.pid(), self.control.now_ms());
-        let running = Running { process, claim, job: job.name.clone(), asked_to_end: None };
+        let (pid, at_ms, job) = (process.pid(), control.now_ms(), job.name.clone());
+        let running = Running { pid, job, asked_to_end: None, is_killed: false };
         self.running.insert(id, running);
-        self.control.require(&Command::Started { allocation: id, claim, pid, at_ms })
-    }
-
-    /// Asks the processes of services that shall stop to end, and kills those that do not.
-    fn stop_unwanted(&mut self, snapshot: &Snapshot) {
-        for running in self.running.values_mut() {
-            match running.asked_to_end {
-                Some(since) if since.elapsed() > GRACE => running.process.kill(),
-                Some(_) => {}
-                None => {
-                    let job = snapshot.table::<Job>().get(&running.job);
-                    if job.is_some_and(|job| job.stopping) {
-                        running.process.terminate();
-                        running.asked_to_end = Some(Instant::now());
-                    }
-                }
-            }
-        }
-    }
-
-    fn report_ended(&mut self) -> Result<()> {
-        let ids: Vec<_> = self.running.keys().copied().collect();
-        for id in ids {
-            let Some(running) = self.running.get_mut(&id) else { continue };
-            if let Some(exit) = running.process.exit()? {
-                let (claim, output) = (running.claim, running.process.output());
-                self.running.remove(&id);
-                self.control.record_exit(id, exit);
-                self.report(id, claim, exit, output)?;
-            }
-        }
+        control.require(&Command::Started { allocation: id, claim, pid, at_ms })?;
+        scope.spawn(move || control.take(see_to_its_end(control, id, claim, process)));
         Ok(())
     }
 
-    fn report(&self, id: AllocationId, claim: u64, exit: Exit, output: String) -> Result<()> {
-        let at_ms = self.control.now_ms();
-        self.control.require(&Command::Ended { allocation: id, claim, exit, output, at_ms })
+    /// Asks the processes of services that shall stop to end, and kills those that do not.
+    fn stop(&mut self, unwanted: &[AllocationId]) {
+        for (id, running) in &mut self.running {
+            match running.asked_to_end {
+                Some(since) if since.elapsed() >= GRACE && !running.is_killed => {
+                    self.guardian.kill(running.pid);
+                    running.is_killed = true;
+                }
+                None if unwanted.contains(id) => {
+                    self.guardian.terminate(running.pid);
+                    running.asked_to_end = Some(Instant::now());
+                }
+                _ => {}
+            }
+        }
     }
+
+    /// How long until something that was asked to end has to be killed.
+    fn patience(&self) -> Option<Duration> {
+        let waiting = self.running.values().filter(|running| !running.is_killed);
+        let asked = waiting.filter_map(|running| running.asked_to_end);
+        asked.map(|since| GRACE.saturating_sub(since.elapsed())).min()
+    }
+}
+
+/// Leaves no process behind when the program ends early.
+impl Drop for Agent<'_> {
+    fn drop(&mut self) {
+        for running in self.running.values() {
+            self.guardian.kill(running.pid);
+        }
+    }
+}
+
+/// Waits until a process has ended, and reports that.
+fn see_to_its_end(
+    control: &Control,
+    id: AllocationId,
+    claim: u64,
+    process: Process<'_>,
+) -> Result<()> {
+    let (exit, output) = process.wait()?;
+    control.record_exit(id, exit);
+    if control.is_halted() {
+        return Ok(());
+    }
+    report(control, id, claim, exit, output)
+}
+
+fn report(
+    control: &Control,
+    id: AllocationId,
+    claim: u64,
+    exit: Exit,
+    output: String,
+) -> Result<()> {
+    let at_ms = control.now_ms();
+    control.require(&Command::Ended { allocation: id, claim, exit, output, at_ms })
 }

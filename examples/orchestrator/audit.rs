@@ -5,21 +5,25 @@
 //! and all replicas are byte for byte the same.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use fsmdb::Snapshot;
-use fsmdb::raft::Consistency;
+use fsmdb::{Revision, Snapshot};
 
 use crate::command::Command;
 use crate::control::Control;
 use crate::jobfile::Workload;
 use crate::model::{Allocation, AllocationId, Job, Node};
 use crate::scenario::{FOUNDERS, NEWCOMER};
+use crate::tail::Told;
 
 /// How often the replicas are compared before a difference in their applied index counts.
 const COMPARISONS: usize = 100;
 
-/// What the audit found. Everything but `replicas` and `snapshot` should be empty.
+/// How long a replica may take to apply what another one has.
+const REPLICA_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What the audit found. The lists of what is wrong should be empty.
 #[derive(Debug, Default)]
 pub struct Findings {
     /// Acknowledged and not in the state.
@@ -29,6 +33,8 @@ pub struct Findings {
     /// Jobs that did not end as the job file says.
     pub unexpected: Vec<String>,
     pub replicas: Vec<Replica>,
+    /// What those who follow the changes were told.
+    pub told: Told,
     /// The snapshot file of the first replica.
     pub snapshot: Vec<u8>,
 }
@@ -52,18 +58,19 @@ impl Findings {
             && self.duplicates.is_empty()
             && self.unexpected.is_empty()
             && self.replicas_identical()
+            && self.told.is_good()
     }
 }
 
-pub fn audit(control: &Control, workload: &Workload) -> Result<Findings> {
-    let db = control.cluster.read(Consistency::Linearizable)?;
+/// Holds the state `db` and the replicas to the ledgers.
+pub fn audit(control: &Control, workload: &Workload, db: &Snapshot) -> Result<Findings> {
     let mut findings = Findings::default();
     for command in control.acknowledged() {
-        if let Some(lost) = lost(&db, &command) {
+        if let Some(lost) = lost(db, &command) {
             findings.lost.push(lost);
         }
     }
-    check_runs(control, &db, &mut findings);
+    check_runs(control, db, &mut findings);
     check_placements(&control.acknowledged(), &mut findings);
     for wanted in &workload.jobs {
         let Some(job) = db.table::<Job>().get(&wanted.name) else { continue };
@@ -98,6 +105,7 @@ fn lost(db: &Snapshot, command: &Command) -> Option<String> {
             allocation(id).is_some_and(|found| found.exit == Some(*exit) && !found.is_live())
         }
         Command::Stop { job, .. } => db.table::<Job>().get(job).is_some_and(|job| job.stopping),
+        Command::Close { .. } => db.table::<Node>().iter().all(|node| node.closed),
     };
     (!kept).then(|| format!("{command:?} was acknowledged and is not in the state"))
 }
@@ -143,15 +151,14 @@ fn check_placements(acknowledged: &[Command], findings: &mut Findings) {
 
 /// Saves every replica at one applied index and compares the bytes.
 fn compare_replicas(control: &Control, findings: &mut Findings) -> Result<()> {
-    let mut copies = copies(control)?;
+    let mut copies = copies(control, Revision(0))?;
     for _ in 0..COMPARISONS {
-        let mut applied = copies.iter().map(|(_, copy)| copy.applied());
-        let first = applied.next();
-        if applied.all(|applied| Some(applied) == first) {
+        let revisions = || copies.iter().map(|(_, copy)| copy.revision());
+        let furthest = revisions().max().unwrap_or_default();
+        if revisions().all(|revision| revision == furthest) {
             break;
         }
-        control.pause();
-        copies = self::copies(control)?;
+        copies = self::copies(control, furthest)?;
     }
     for (id, copy) in copies {
         copy.check().with_context(|| format!("replica {id} is inconsistent"))?;
@@ -168,9 +175,14 @@ fn compare_replicas(control: &Control, findings: &mut Findings) -> Result<()> {
     Ok(())
 }
 
-fn copies(control: &Control) -> Result<Vec<(u64, Snapshot)>> {
+/// The state of every replica, as soon as it has come to `revision`.
+fn copies(control: &Control, revision: Revision) -> Result<Vec<(u64, Snapshot)>> {
     let ids = FOUNDERS.into_iter().chain([NEWCOMER]);
-    ids.map(|id| Ok((id, control.cluster.read_at(id, Consistency::Stale)?))).collect()
+    let copies = ids.map(|id| {
+        let db = control.cluster.db(id).with_context(|| format!("no replica {id}"))?;
+        Ok((id, db.wait_for(revision).wait(REPLICA_PATIENCE)?))
+    });
+    copies.collect()
 }
 
 fn difference(first: &[u8], second: &[u8]) -> Option<usize> {

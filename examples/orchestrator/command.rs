@@ -2,13 +2,13 @@
 //!
 //! # Invariants
 //!
-//! 1. `apply` sees the transaction, the position and the command, nothing else. Ids and times are
+//! 1. `apply` sees the tables, the position and the command, nothing else. Ids and times are
 //!    drawn by the proposer and travel in the command.
 //! 2. Every command can be proposed again after an unknown outcome: what has happened before is
 //!    answered with [`Done::Before`] and changes nothing.
 //! 3. A refused command leaves no trace; the library rolls it back.
 
-use fsmdb::{Applied, Db, Fsm, Machine, Read, WriteTxn};
+use fsmdb::{Applied, Builder, Db, Fsm, Machine, Read, Write, WriteTxn};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -19,13 +19,43 @@ use crate::model::{
 /// What can be proposed to the log.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Command {
-    Register { node: Node, at_ms: u64 },
-    Submit { job: Job, at_ms: u64 },
-    Place { placement: Placement, at_ms: u64 },
-    Claim { allocation: AllocationId, claim: u64 },
-    Started { allocation: AllocationId, claim: u64, pid: u32, at_ms: u64 },
-    Ended { allocation: AllocationId, claim: u64, exit: Exit, output: String, at_ms: u64 },
-    Stop { job: String, at_ms: u64 },
+    Register {
+        node: Node,
+        at_ms: u64,
+    },
+    Submit {
+        job: Job,
+        at_ms: u64,
+    },
+    Place {
+        placement: Placement,
+        at_ms: u64,
+    },
+    Claim {
+        allocation: AllocationId,
+        claim: u64,
+    },
+    Started {
+        allocation: AllocationId,
+        claim: u64,
+        pid: u32,
+        at_ms: u64,
+    },
+    Ended {
+        allocation: AllocationId,
+        claim: u64,
+        exit: Exit,
+        output: String,
+        at_ms: u64,
+    },
+    Stop {
+        job: String,
+        at_ms: u64,
+    },
+    /// Nothing will run any more: schedulers and agents may go home.
+    Close {
+        at_ms: u64,
+    },
 }
 
 /// A scheduler's decision.
@@ -66,15 +96,24 @@ pub enum Refusal {
     Statement(#[from] fsmdb::Error),
 }
 
+/// How many commits, and bytes of them, a replica keeps for feeds that come from another one. So
+/// few that one which was away for long has to make up for a gap.
+const CHANGES_KEPT: (usize, usize) = (64, 4 << 20);
+
 /// The state machine. It has no state of its own: everything is in the tables.
 pub struct Orchestrator;
 
 impl Orchestrator {
     /// A fresh, empty replica of the state.
     pub fn machine() -> anyhow::Result<Machine<Self>> {
-        let tables = Db::builder().table::<Node>().table::<Job>();
-        let db = tables.table::<Allocation>().table::<Event>().build()?;
+        let (commits, bytes) = CHANGES_KEPT;
+        let db = Self::tables().keep_changes(commits, bytes).build()?;
         Ok(Machine::new(db, Self)?)
+    }
+
+    /// The description of a database with the tables of the state.
+    pub fn tables() -> Builder {
+        Db::builder().table::<Node>().table::<Job>().table::<Allocation>().table::<Event>()
     }
 }
 
@@ -83,76 +122,83 @@ impl Fsm for Orchestrator {
     type Reply = Result<Done, Refusal>;
 
     fn apply(&self, txn: &mut WriteTxn<'_>, at: Applied, command: Command) -> Self::Reply {
-        match command {
-            Command::Register { node, at_ms } => register(txn, at, node, at_ms),
-            Command::Submit { job, at_ms } => submit(txn, at, job, at_ms),
-            Command::Place { placement, at_ms } => place(txn, at, placement, at_ms),
-            Command::Claim { allocation, claim } => take(txn, allocation, claim),
-            Command::Started { allocation, claim, pid, at_ms } => {
-                started(txn, at, allocation, claim, pid, at_ms)
-            }
-            Command::Ended { allocation, claim, exit, output, at_ms } => {
-                ended(txn, at, allocation, claim, Ending { exit, output, at_ms })
-            }
-            Command::Stop { job, at_ms } => stop(txn, at, &job, at_ms),
-        }
+        apply(txn, at, command)
     }
 }
 
-fn register(txn: &mut WriteTxn<'_>, at: Applied, node: Node, at_ms: u64) -> Result<Done, Refusal> {
-    if let Some(before) = txn.table::<Node>().get(&node.id) {
-        let same = *before.value() == node;
+/// Does what a command says: in the transaction of its log entry, or in a fork, to see what would
+/// come of it. What a refused command has written is for the caller to roll back.
+pub fn apply(db: &mut impl Write, at: Applied, command: Command) -> Result<Done, Refusal> {
+    match command {
+        Command::Register { node, at_ms } => register(db, at, node, at_ms),
+        Command::Submit { job, at_ms } => submit(db, at, job, at_ms),
+        Command::Place { placement, at_ms } => place(db, at, placement, at_ms),
+        Command::Claim { allocation, claim } => take(db, allocation, claim),
+        Command::Started { allocation, claim, pid, at_ms } => {
+            started(db, at, allocation, claim, pid, at_ms)
+        }
+        Command::Ended { allocation, claim, exit, output, at_ms } => {
+            ended(db, at, allocation, claim, Ending { exit, output, at_ms })
+        }
+        Command::Stop { job, at_ms } => stop(db, at, &job, at_ms),
+        Command::Close { at_ms } => close(db, at, at_ms),
+    }
+}
+
+fn register(db: &mut impl Write, at: Applied, node: Node, at_ms: u64) -> Result<Done, Refusal> {
+    if let Some(before) = db.table::<Node>().get(&node.id) {
+        let same = Node { closed: node.closed, ..before.value().clone() } == node;
         return before_or(same, Refusal::Exists { what: "node", name: node.name });
     }
     let note = format!("{} with {} cpu, {} MiB", node.name, node.cpu, node.memory);
-    txn.insert(node)?;
-    record(txn, at, Record { kind: EventKind::Registered, job: None, of: None, at_ms, note })
+    db.insert(node)?;
+    record(db, at, Record { kind: EventKind::Registered, job: None, of: None, at_ms, note })
 }
 
-fn submit(txn: &mut WriteTxn<'_>, at: Applied, job: Job, at_ms: u64) -> Result<Done, Refusal> {
+fn submit(db: &mut impl Write, at: Applied, job: Job, at_ms: u64) -> Result<Done, Refusal> {
     let name = job.name.clone();
-    if let Some(before) = txn.table::<Job>().get(&name) {
+    if let Some(before) = db.table::<Job>().get(&name) {
         let same = before.command == job.command && before.count == job.count;
         return before_or(same, Refusal::Exists { what: "job", name });
     }
     let note = format!("{} times", job.count);
-    txn.insert(job)?;
+    db.insert(job)?;
     let kind = EventKind::Submitted;
-    record(txn, at, Record { kind, job: Some(name), of: None, at_ms, note })
+    record(db, at, Record { kind, job: Some(name), of: None, at_ms, note })
 }
 
 /// Places an attempt if the job still wants it and the node still has room. Schedulers decide on
 /// snapshots, so both may have changed since; and another scheduler may have been faster, which
 /// the unique indexes find out.
 fn place(
-    txn: &mut WriteTxn<'_>,
+    db: &mut impl Write,
     at: Applied,
     placement: Placement,
     at_ms: u64,
 ) -> Result<Done, Refusal> {
     let id = placement.allocation;
-    if let Some(before) = txn.table::<Allocation>().get(&id) {
+    if let Some(before) = db.table::<Allocation>().get(&id) {
         let same = (&before.job, before.ordinal, before.attempt, before.node)
             == (&placement.job, placement.ordinal, placement.attempt, placement.node);
         let name = id.to_string();
         return before_or(same, Refusal::Exists { what: "allocation", name });
     }
-    let job = job_of(txn, &placement.job)?;
-    let node = txn
+    let job = job_of(db, &placement.job)?;
+    let node = db
         .table::<Node>()
         .get(&placement.node)
         .ok_or_else(|| Refusal::Unknown { what: "node", name: placement.node.0.to_string() })?;
-    if !is_wanted(txn, &job, &placement) {
+    if !is_wanted(db, &job, &placement) {
         let Placement { job, ordinal, attempt, .. } = placement;
         return Err(Refusal::NotWanted { job, ordinal, attempt });
     }
-    if let Some(reason) = misfit(txn, &job, node) {
+    if let Some(reason) = misfit(db, &job, node) {
         let node = node.name.clone();
         return Err(Refusal::Unfit { job: placement.job, node, reason });
     }
     let note = format!("{}[{}] on {}", placement.job, placement.ordinal, node.name);
     let name = placement.job.clone();
-    txn.insert(Allocation {
+    db.insert(Allocation {
         id,
         job: placement.job,
         ordinal: placement.ordinal,
@@ -167,17 +213,17 @@ fn place(
         placed_at_ms: at_ms,
         ended_at_ms: None,
     })?;
-    refresh(txn, &name)?;
+    refresh(db, &name)?;
     let kind = EventKind::Placed;
-    record(txn, at, Record { kind, job: Some(name), of: Some(id), at_ms, note })
+    record(db, at, Record { kind, job: Some(name), of: Some(id), at_ms, note })
 }
 
 /// Whether the job wants this attempt: the first, or the one after an attempt that failed.
-fn is_wanted(txn: &WriteTxn<'_>, job: &Job, placement: &Placement) -> bool {
+fn is_wanted(db: &impl Read, job: &Job, placement: &Placement) -> bool {
     let in_bounds = placement.ordinal < job.count && placement.attempt <= job.attempts;
     let follows = match placement.replaces {
         None => placement.attempt == 1,
-        Some(id) => txn.table::<Allocation>().get(&id).is_some_and(|failed| {
+        Some(id) => db.table::<Allocation>().get(&id).is_some_and(|failed| {
             failed.state == State::Failed
                 && (&failed.job, failed.ordinal) == (&placement.job, placement.ordinal)
                 && failed.attempt + 1 == placement.attempt
@@ -186,13 +232,16 @@ fn is_wanted(txn: &WriteTxn<'_>, job: &Job, placement: &Placement) -> bool {
     in_bounds && follows && !job.stopping && !job.status.is_final()
 }
 
-/// Why `job` cannot run on `node`, if it cannot; schedulers ask the same of their snapshots.
+/// Why `job` cannot run on `node`, if it cannot; schedulers ask the same of what they read.
 pub fn misfit(db: &impl Read, job: &Job, node: &Node) -> Option<&'static str> {
     let allocations = db.table::<Allocation>().index(Allocation::BY_NODE_STATE);
     let live = || allocations.prefix(&(node.id,)).filter(|allocation| allocation.is_live());
     let jobs = db.table::<Job>();
     let used = live().filter_map(|allocation| jobs.get(&allocation.job));
     let (cpu, memory) = used.fold((0, 0), |sum, job| (sum.0 + job.cpu, sum.1 + job.memory));
+    if node.closed {
+        return Some("the node is closed");
+    }
     if !job.accepts(node) {
         return Some("a constraint is not met");
     }
@@ -203,15 +252,15 @@ pub fn misfit(db: &impl Read, job: &Job, node: &Node) -> Option<&'static str> {
     taken.then_some("the job is to be spread and runs there already")
 }
 
-fn take(txn: &mut WriteTxn<'_>, id: AllocationId, claim: u64) -> Result<Done, Refusal> {
-    let allocation = allocation_of(txn, id)?;
+fn take(db: &mut impl Write, id: AllocationId, claim: u64) -> Result<Done, Refusal> {
+    let allocation = allocation_of(db, id)?;
     if allocation.claim == Some(claim) {
         return Ok(Done::Before);
     }
     if allocation.state != State::Pending {
         return Err(Refusal::NotYours { allocation: id, state: allocation.state });
     }
-    txn.table_mut::<Allocation>().update(&id, |allocation| {
+    db.table_mut::<Allocation>().update(&id, |allocation| {
         allocation.state = State::Claimed;
         allocation.claim = Some(claim);
     })?;
@@ -219,27 +268,27 @@ fn take(txn: &mut WriteTxn<'_>, id: AllocationId, claim: u64) -> Result<Done, Re
 }
 
 fn started(
-    txn: &mut WriteTxn<'_>,
+    db: &mut impl Write,
     at: Applied,
     id: AllocationId,
     claim: u64,
     pid: u32,
     at_ms: u64,
 ) -> Result<Done, Refusal> {
-    let allocation = claimed(txn, id, claim)?;
+    let allocation = claimed(db, id, claim)?;
     if allocation.pid == Some(pid) {
         return Ok(Done::Before);
     }
     if allocation.state != State::Claimed {
         return Err(Refusal::NotYours { allocation: id, state: allocation.state });
     }
-    txn.table_mut::<Allocation>().update(&id, |allocation| {
+    db.table_mut::<Allocation>().update(&id, |allocation| {
         allocation.state = State::Running;
         allocation.pid = Some(pid);
     })?;
-    refresh(txn, &allocation.job)?;
+    refresh(db, &allocation.job)?;
     let (kind, note) = (EventKind::Started, format!("process {pid}"));
-    record(txn, at, Record { kind, job: Some(allocation.job), of: Some(id), at_ms, note })
+    record(db, at, Record { kind, job: Some(allocation.job), of: Some(id), at_ms, note })
 }
 
 struct Ending {
@@ -249,62 +298,75 @@ struct Ending {
 }
 
 fn ended(
-    txn: &mut WriteTxn<'_>,
+    db: &mut impl Write,
     at: Applied,
     id: AllocationId,
     claim: u64,
     ending: Ending,
 ) -> Result<Done, Refusal> {
     let Ending { exit, output, at_ms } = ending;
-    let allocation = claimed(txn, id, claim)?;
+    let allocation = claimed(db, id, claim)?;
     if !allocation.is_live() {
         let refusal = Refusal::NotYours { allocation: id, state: allocation.state };
         return before_or(allocation.exit == Some(exit), refusal);
     }
-    let job = job_of(txn, &allocation.job)?;
+    let job = job_of(db, &allocation.job)?;
     let state = match (job.kind, exit) {
         (Kind::Service, _) if job.stopping => State::Stopped,
         (Kind::Batch, Exit::Code(0)) => State::Complete,
         _ => State::Failed,
     };
-    txn.table_mut::<Allocation>().update(&id, |allocation| {
+    db.table_mut::<Allocation>().update(&id, |allocation| {
         allocation.state = state;
         allocation.exit = Some(exit);
         allocation.output = output;
         allocation.ended_at_ms = Some(at_ms);
     })?;
-    refresh(txn, &allocation.job)?;
+    refresh(db, &allocation.job)?;
     let (kind, note) = (EventKind::Ended, exit.to_string());
-    record(txn, at, Record { kind, job: Some(allocation.job), of: Some(id), at_ms, note })
+    record(db, at, Record { kind, job: Some(allocation.job), of: Some(id), at_ms, note })
 }
 
 /// Tells a service to stop. What no agent has taken yet is stopped at once; the agents stop the
 /// rest.
-fn stop(txn: &mut WriteTxn<'_>, at: Applied, name: &str, at_ms: u64) -> Result<Done, Refusal> {
-    if job_of(txn, name)?.stopping {
+fn stop(db: &mut impl Write, at: Applied, name: &str, at_ms: u64) -> Result<Done, Refusal> {
+    if job_of(db, name)?.stopping {
         return Ok(Done::Before);
     }
-    txn.table_mut::<Job>().update(name, |job| job.stopping = true)?;
-    let view = txn.snapshot();
-    for allocation in view.table::<Allocation>().index(Allocation::BY_ATTEMPT).prefix(&(name,)) {
-        if allocation.state == State::Pending {
-            txn.table_mut::<Allocation>().update(&allocation.id, |allocation| {
-                allocation.state = State::Stopped;
-                allocation.ended_at_ms = Some(at_ms);
-            })?;
-        }
+    db.table_mut::<Job>().update(name, |job| job.stopping = true)?;
+    let allocations = db.table::<Allocation>().index(Allocation::BY_ATTEMPT).prefix(&(name,));
+    let pending = allocations.filter(|allocation| allocation.state == State::Pending);
+    for id in pending.map(|allocation| allocation.id).collect::<Vec<_>>() {
+        db.table_mut::<Allocation>().update(&id, |allocation| {
+            allocation.state = State::Stopped;
+            allocation.ended_at_ms = Some(at_ms);
+        })?;
     }
-    refresh(txn, name)?;
+    refresh(db, name)?;
     let (kind, job, note) = (EventKind::Stopping, Some(name.to_owned()), String::new());
-    record(txn, at, Record { kind, job, of: None, at_ms, note })
+    record(db, at, Record { kind, job, of: None, at_ms, note })
+}
+
+/// Closes every node.
+fn close(db: &mut impl Write, at: Applied, at_ms: u64) -> Result<Done, Refusal> {
+    let open = db.table::<Node>().iter().filter(|node| !node.closed).map(|node| node.id);
+    let open: Vec<_> = open.collect();
+    if open.is_empty() {
+        return Ok(Done::Before);
+    }
+    let note = format!("{} nodes", open.len());
+    for id in open {
+        db.table_mut::<Node>().update(&id, |node| node.closed = true)?;
+    }
+    record(db, at, Record { kind: EventKind::Closed, job: None, of: None, at_ms, note })
 }
 
 /// Derives the status of a job from its allocations.
-fn refresh(txn: &mut WriteTxn<'_>, name: &str) -> Result<(), Refusal> {
-    let job = job_of(txn, name)?;
-    let status = status_of(txn, &job);
+fn refresh(db: &mut impl Write, name: &str) -> Result<(), Refusal> {
+    let job = job_of(db, name)?;
+    let status = status_of(db, &job);
     if status != job.status {
-        txn.table_mut::<Job>().update(name, |job| job.status = status)?;
+        db.table_mut::<Job>().update(name, |job| job.status = status)?;
     }
     Ok(())
 }
@@ -328,19 +390,19 @@ fn status_of(db: &impl Read, job: &Job) -> JobStatus {
     if failed { JobStatus::Failed } else { JobStatus::Complete }
 }
 
-fn job_of(txn: &WriteTxn<'_>, name: &str) -> Result<Job, Refusal> {
-    let job = txn.table::<Job>().get(name).map(|job| job.value().clone());
+fn job_of(db: &impl Read, name: &str) -> Result<Job, Refusal> {
+    let job = db.table::<Job>().get(name).map(|job| job.value().clone());
     job.ok_or_else(|| Refusal::Unknown { what: "job", name: name.to_owned() })
 }
 
-fn allocation_of(txn: &WriteTxn<'_>, id: AllocationId) -> Result<Allocation, Refusal> {
-    let allocation = txn.table::<Allocation>().get(&id).map(|row| row.value().clone());
+fn allocation_of(db: &impl Read, id: AllocationId) -> Result<Allocation, Refusal> {
+    let allocation = db.table::<Allocation>().get(&id).map(|row| row.value().clone());
     allocation.ok_or_else(|| Refusal::Unknown { what: "allocation", name: id.to_string() })
 }
 
 /// The allocation if the run `claim` has it.
-fn claimed(txn: &WriteTxn<'_>, id: AllocationId, claim: u64) -> Result<Allocation, Refusal> {
-    let allocation = allocation_of(txn, id)?;
+fn claimed(db: &impl Read, id: AllocationId, claim: u64) -> Result<Allocation, Refusal> {
+    let allocation = allocation_of(db, id)?;
     if allocation.claim == Some(claim) {
         return Ok(allocation);
     }
@@ -359,8 +421,8 @@ struct Record {
     note: String,
 }
 
-fn record(txn: &mut WriteTxn<'_>, at: Applied, record: Record) -> Result<Done, Refusal> {
+fn record(db: &mut impl Write, at: Applied, record: Record) -> Result<Done, Refusal> {
     let Record { kind, job, of: allocation, at_ms, note } = record;
-    txn.insert(Event { entry: at.index, kind, job, allocation, at_ms, note })?;
+    db.insert(Event { entry: at.index, kind, job, allocation, at_ms, note })?;
     Ok(Done::Now)
 }

@@ -6,25 +6,21 @@
 //!    be repeated (see `command.rs`).
 //! 2. The ledgers are written where things happen and never from the database, so that the audit
 //!    can hold the database to them.
+//! 3. Nobody polls: who waits for the state watches what it has read, on the database of one
+//!    replica. When that replica ends its watches end, and who waited goes to another one.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
-use fsmdb::Snapshot;
+use anyhow::{Context, Error, Result, bail, ensure};
 use fsmdb::raft::{Cluster, Consistency, ProposeError};
+use fsmdb::{Db, Revision, Watch, Watcher};
 
 use crate::command::{Command, Done, Orchestrator, Refusal};
 use crate::model::{AllocationId, Exit, Job};
-
-/// How long a thread of this program waits before it looks at the state again.
-///
-/// The only polling there is. A change feed would wake each thread by what concerns it; it is not
-/// in the library yet.
-const POLL: Duration = Duration::from_millis(10);
+use crate::scenario::{FOUNDERS, NEWCOMER};
 
 /// How long a proposal is repeated. Several elections fit in.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -35,7 +31,10 @@ pub struct Control {
     began: Instant,
     limit: Duration,
     halted: AtomicBool,
+    failure: Mutex<Option<Error>>,
     acknowledged: Mutex<Vec<Command>>,
+    /// The log entries that were acknowledged to have changed something.
+    entries: Mutex<Vec<u64>>,
     runs: Mutex<Vec<Run>>,
     counts: Counts,
 }
@@ -55,6 +54,19 @@ struct Counts {
     refused: AtomicU64,
     unknown: AtomicU64,
     retried: AtomicU64,
+    moved: AtomicU64,
+}
+
+/// The replica whose database a worker reads, while that runs.
+#[derive(Debug)]
+pub struct Seat {
+    replica: u64,
+}
+
+impl Seat {
+    pub fn at(replica: u64) -> Self {
+        Self { replica }
+    }
 }
 
 /// What became of the proposals.
@@ -76,24 +88,30 @@ impl Control {
             began,
             limit,
             halted: AtomicBool::new(false),
+            failure: Mutex::default(),
             acknowledged: Mutex::default(),
+            entries: Mutex::default(),
             runs: Mutex::default(),
             counts: Counts::default(),
         }
     }
 
-    /// Proposes `command` until its outcome is known.
-    pub fn propose(&self, command: &Command) -> Result<Result<Done, Refusal>> {
+    /// Proposes `command` until its outcome is known. Says which entry of the log it became.
+    pub fn propose(&self, command: &Command) -> Result<(Revision, Result<Done, Refusal>)> {
         let since = Instant::now();
         loop {
+            // Waits for a leader by itself.
             match self.cluster.propose(command) {
-                Ok((_, Ok(done))) => {
+                Ok((at, Ok(done))) => {
                     lock(&self.acknowledged).push(command.clone());
-                    return Ok(Ok(done));
+                    if done == Done::Now {
+                        lock(&self.entries).push(at.index);
+                    }
+                    return Ok((Revision(at.index), Ok(done)));
                 }
-                Ok((_, Err(refusal))) => {
+                Ok((at, Err(refusal))) => {
                     count(&self.counts.refused);
-                    return Ok(Err(refusal));
+                    return Ok((Revision(at.index), Err(refusal)));
                 }
                 Err(ProposeError::Unknown) => count(&self.counts.unknown),
                 Err(error) if error.is_retryable() => count(&self.counts.retried),
@@ -101,53 +119,99 @@ impl Control {
             }
             ensure!(since.elapsed() < PATIENCE, "no leader took a proposal for {PATIENCE:?}");
             ensure!(!self.is_halted(), "the program ended while a proposal was on its way");
-            self.pause();
         }
     }
 
     /// Proposes a command that nothing can stand in the way of.
     pub fn require(&self, command: &Command) -> Result<()> {
-        self.propose(command)?.map(drop).with_context(|| format!("{command:?} was refused"))
+        let (_, outcome) = self.propose(command)?;
+        outcome.map(drop).with_context(|| format!("{command:?} was refused"))
     }
 
-    /// The state as the replica that is furthest knows it; possibly stale.
-    pub fn snapshot(&self) -> Result<Snapshot> {
-        Ok(self.cluster.read(Consistency::Stale)?)
-    }
-
-    /// The state as replica `id` knows it, or if that does not run, another one.
-    pub fn snapshot_at(&self, id: u64) -> Result<Snapshot> {
-        match self.cluster.read_at(id, Consistency::Stale) {
-            Ok(snapshot) => Ok(snapshot),
-            Err(_) => self.snapshot(),
+    /// The database of the replica that `seat` is at or, if that does not run, of another one;
+    /// nothing when the program halts.
+    pub fn db(&self, seat: &mut Seat) -> Result<Option<Db>> {
+        let runs = |id: &u64| self.cluster.status(*id).is_some_and(|status| status.is_running);
+        let ids = [seat.replica].into_iter().chain(FOUNDERS).chain([NEWCOMER]);
+        let found = ids.filter(runs).find_map(|id| Some((id, self.cluster.db(id)?)));
+        if self.is_halted() {
+            return Ok(None);
         }
-    }
-
-    /// Waits until the state is as `is_so` wants it.
-    pub fn wait_until(&self, what: &str, mut is_so: impl FnMut(&Snapshot) -> bool) -> Result<()> {
-        loop {
-            let snapshot = self.snapshot()?;
-            if is_so(&snapshot) {
-                return Ok(());
-            }
-            ensure!(!self.is_halted(), "the program ended while waiting for {what}");
-            if self.began.elapsed() > self.limit {
-                let jobs = snapshot.table::<Job>().iter().filter(|job| !job.status.is_final());
-                let jobs: Vec<_> = jobs.map(|job| job.name.as_str()).collect();
-                let (limit, jobs) = (self.limit, jobs.join(", "));
-                bail!("after {limit:?} still waiting for {what}; not ended: {jobs}");
-            }
-            self.pause();
+        let (id, db) = found.context("no replica runs")?;
+        if seat.replica != id {
+            seat.replica = id;
+            count(&self.counts.moved);
         }
+        Ok(Some(db))
     }
 
-    pub fn pause(&self) {
-        thread::sleep(POLL);
+    /// Reads where `seat` is and watches what was read; nothing when the program halts.
+    ///
+    /// No handle on the database is left behind. When its replica ends so does the watch, and the
+    /// next call reads at another one.
+    pub fn watch<A>(
+        &self,
+        seat: &mut Seat,
+        read: impl FnOnce(&Watcher<'_>) -> A,
+    ) -> Result<Option<(A, Watch)>> {
+        Ok(self.db(seat)?.map(|db| db.read().watch(read)))
     }
 
-    /// Makes every thread of this program come to its end.
+    /// Waits until the replica that `seat` is at has applied `revision`, or has ended.
+    pub fn catch_up(&self, seat: &mut Seat, revision: Revision) -> Result<()> {
+        if let Some(db) = self.db(seat)? {
+            // Ended: the next look at the state is at another replica, and may be a stale one.
+            let _ = db.wait_for(revision).wait(None);
+        }
+        Ok(())
+    }
+
+    /// Waits until the state, from that of this moment on, is as `is_so` wants it.
+    pub fn wait_until(&self, what: &str, is_so: impl Fn(&Watcher<'_>) -> bool) -> Result<()> {
+        let now = self.cluster.read(Consistency::Linearizable)?.revision();
+        let mut seat = Seat::at(FOUNDERS[0]);
+        let left = || self.limit.saturating_sub(self.elapsed());
+        while let Some(db) = self.db(&mut seat)? {
+            // Ended, or late: seen below.
+            if let Ok(snapshot) = db.wait_for(now).wait(left()) {
+                drop(db);
+                let (is_so, watch) = snapshot.watch(&is_so);
+                if is_so {
+                    return Ok(());
+                }
+                watch.wait(left());
+            }
+            if left().is_zero() {
+                bail!(self.overdue(what)?);
+            }
+        }
+        bail!("the program ended while waiting for {what}")
+    }
+
+    fn overdue(&self, what: &str) -> Result<String> {
+        let snapshot = self.cluster.read(Consistency::Stale)?;
+        let jobs = snapshot.table::<Job>().iter().filter(|job| !job.status.is_final());
+        let jobs: Vec<_> = jobs.map(|job| job.name.as_str()).collect();
+        let (limit, jobs) = (self.limit, jobs.join(", "));
+        Ok(format!("after {limit:?} still waiting for {what}; not ended: {jobs}"))
+    }
+
+    /// Stops the cluster, so that everybody who waits for it is woken, and ends.
     pub fn halt(&self) {
         self.halted.store(true, Ordering::Release);
+        self.cluster.shutdown();
+    }
+
+    /// Takes what a worker ends with: an error ends the program, and the first one is what it says.
+    pub fn take(&self, ended: Result<()>) {
+        if let Err(error) = ended {
+            lock(&self.failure).get_or_insert(error);
+            self.halt();
+        }
+    }
+
+    pub fn failure(&self) -> Option<Error> {
+        lock(&self.failure).take()
     }
 
     pub fn is_halted(&self) -> bool {
@@ -185,6 +249,16 @@ impl Control {
 
     pub fn acknowledged(&self) -> Vec<Command> {
         lock(&self.acknowledged).clone()
+    }
+
+    /// The log entries that were acknowledged to have changed something.
+    pub fn entries(&self) -> Vec<u64> {
+        lock(&self.entries).clone()
+    }
+
+    /// How often somebody went to another replica because the own one had ended.
+    pub fn moved(&self) -> u64 {
+        self.counts.moved.load(Ordering::Relaxed)
     }
 
     pub fn proposals(&self) -> Proposals {

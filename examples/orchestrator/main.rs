@@ -4,6 +4,7 @@
 //! ```text
 //! cargo run --release --example orchestrator
 //! cargo run --release --example orchestrator -- --jobs my-jobs.toml --seed 7 -o json
+//! cargo run --release --example orchestrator -- --plan
 //! ```
 //!
 //! | file | what it has |
@@ -13,8 +14,10 @@
 //! | `jobfile.rs` | the job file, with errors that name file, line and field |
 //! | `scheduler.rs` | placement from snapshots, optimistic |
 //! | `agent.rs`, `process.rs` | real processes, claimed through the log |
-//! | `control.rs` | proposals until their outcome is known, ledgers, clock |
+//! | `control.rs` | proposals until their outcome is known, watches, ledgers, clock |
+//! | `tail.rs`, `replay.rs` | change feeds followed from replica to replica, and a copy made of them |
 //! | `scenario.rs` | the story: leader lost, replica joins, lost one comes back |
+//! | `plan.rs` | the job file tried out on a fork of the state |
 //! | `audit.rs`, `summary.rs` | what was lost, doubled or different; what is printed |
 //!
 //! Exit code 0: everything was done once and all replicas are byte-identical. 1: something was
@@ -31,11 +34,15 @@ mod control;
 mod draw;
 mod jobfile;
 mod model;
+mod plan;
 mod process;
+mod replay;
 mod scenario;
 mod scheduler;
 mod summary;
+mod tail;
 
+use std::fmt;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -43,10 +50,12 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use clap::builder::RangedU64ValueParser;
 use clap::{Parser, ValueEnum};
-use fsmdb::raft::Cluster;
+use fsmdb::Snapshot;
+use fsmdb::raft::{Cluster, Consistency};
+use serde::Serialize;
 
 use crate::agent::Agent;
 use crate::audit::Findings;
@@ -57,9 +66,10 @@ use crate::jobfile::Workload;
 use crate::process::Guardian;
 use crate::scenario::FOUNDERS;
 use crate::summary::Summary;
+use crate::tail::Tails;
 
 /// How many schedulers compete.
-const SCHEDULERS: u64 = 2;
+const SCHEDULERS: usize = 2;
 
 /// The tick of the cluster: a lost leader is replaced after 10 to 19 of them.
 const TICK: Duration = Duration::from_millis(20);
@@ -82,6 +92,9 @@ struct Arguments {
     /// The job file; the one that ships with the program if absent.
     #[arg(long, value_name = "FILE")]
     jobs: Option<PathBuf>,
+    /// Prints what would be done, and does nothing.
+    #[arg(long)]
+    plan: bool,
     /// Decides ids, ties between nodes and election timeouts.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -135,53 +148,65 @@ fn run(arguments: &Arguments) -> Result<bool> {
         .start()?;
     let control = Control::new(cluster, began, limit);
 
-    let findings = work(&control, &workload, arguments.seed)?;
-    let summary = Summary::new(&control, &findings, arguments.seed)?;
-    let printed = match arguments.output {
-        Output::Text => summary.to_string(),
-        Output::Json => serde_json::to_string_pretty(&summary)? + "\n",
-    };
-    let written = io::stdout().write_all(printed.as_bytes());
-    written.context("the summary cannot be written")?;
+    if arguments.plan {
+        let plan = plan::plan(&control, &workload, arguments.seed)?;
+        return print(arguments.output, &plan).map(|()| true);
+    }
+    let (state, findings) = work(&control, &workload, arguments.seed)?;
+    let summary = Summary::new(&control, &state, &findings, arguments.seed);
+    print(arguments.output, &summary)?;
     Ok(summary.ok)
 }
 
-/// Plays the story while schedulers and agents work, and audits the result.
-fn work(control: &Control, workload: &Workload, seed: u64) -> Result<Findings> {
+fn print(form: Output, told: &(impl fmt::Display + Serialize)) -> Result<()> {
+    let printed = match form {
+        Output::Text => told.to_string(),
+        Output::Json => serde_json::to_string_pretty(told)? + "\n",
+    };
+    io::stdout().write_all(printed.as_bytes()).context("standard output cannot be written")
+}
+
+/// Plays the story while schedulers and agents work and tails follow the changes. Gives the state
+/// in the end, and what is found about it.
+fn work(control: &Control, workload: &Workload, seed: u64) -> Result<(Snapshot, Findings)> {
     let guardian = Guardian::start()?;
     thread::scope(|scope| {
-        // Also when the story ends with an error or a panic, the workers come to their end.
+        // Also when the story ends with an error or a panic, all threads come to their end.
         let halt = HaltOnDrop(control);
+        let mut tails = Tails::new(scope, control);
         let mut workers = Vec::new();
+        let replica = |number: usize| FOUNDERS[number % FOUNDERS.len()];
         for number in 0..SCHEDULERS {
-            let draw = Draw::new(seed, number);
-            workers
-                .push(scope.spawn(move || halt_on_error(control, scheduler::run(control, draw))));
+            let draw = Draw::new(seed, number as u64);
+            let run = move || control.take(scheduler::run(control, replica(number), draw));
+            workers.push(scope.spawn(run));
         }
         for (node, number) in workload.nodes.iter().zip(0..) {
-            let replica = FOUNDERS[number % FOUNDERS.len()];
-            let draw = Draw::new(seed, SCHEDULERS + number as u64);
-            let agent = Agent::new(control, &guardian, node, replica, draw);
-            workers.push(scope.spawn(move || halt_on_error(control, agent.run())));
+            let draw = Draw::new(seed, (SCHEDULERS + number) as u64);
+            let agent = Agent::new(control, &guardian, node, replica(number), draw);
+            workers.push(scope.spawn(move || control.take(agent.run())));
         }
-        let played = scenario::play(control, workload);
-        drop(halt);
-        let mut worked = Ok(());
+        control.take(scenario::play(control, workload, &mut tails));
         for worker in workers {
-            let ended = worker.join().unwrap_or_else(|_| anyhow::bail!("a worker panicked"));
-            worked = worked.and(ended);
+            let ended = worker.join().map_err(|_| anyhow!("a worker panicked"));
+            control.take(ended);
         }
-        // When a worker fails the story fails with it; the worker knows why.
-        worked.and(played)?;
-        audit::audit(control, workload)
+        let audited = match control.failure() {
+            Some(error) => Err(error),
+            None => audited(control, workload),
+        };
+        drop(halt);
+        let tails = tails.finish();
+        let (state, mut findings) = audited?;
+        findings.told = tail::check(&tails?, &control.entries(), &state);
+        Ok((state, findings))
     })
 }
 
-fn halt_on_error(control: &Control, result: Result<()>) -> Result<()> {
-    if result.is_err() {
-        control.halt();
-    }
-    result
+fn audited(control: &Control, workload: &Workload) -> Result<(Snapshot, Findings)> {
+    let state = control.cluster.read(Consistency::Linearizable)?;
+    let findings = audit::audit(control, workload, &state)?;
+    Ok((state, findings))
 }
 
 struct HaltOnDrop<'a>(&'a Control);

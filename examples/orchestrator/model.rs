@@ -47,6 +47,8 @@ pub struct Node {
     pub cpu: u32,
     /// In MiB.
     pub memory: u32,
+    /// Set once nothing shall run there any more; its agent ends then.
+    pub closed: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Key)]
@@ -212,6 +214,7 @@ pub enum EventKind {
     Started,
     Ended,
     Stopping,
+    Closed,
 }
 
 /// What happened, in the order of the log: the key is the log entry that made it happen.

@@ -27,8 +27,9 @@ while read -r verb group; do
     term) kill -s TERM -- "-$group" ;;
     end)
       kill -s KILL -- "-$group"
-      before=${live%% $group *} after=${live#* $group }
-      live="$before $after" ;;
+      case $live in
+        *" $group "*) live="${live%% $group *} ${live#* $group }" ;;
+      esac ;;
   esac
 done
 for group in $live; do kill -s KILL -- "-$group"; done
@@ -61,6 +62,20 @@ impl Guardian {
         Ok(Self { shell: Mutex::new(shell), requests: Mutex::new(requests) })
     }
 
+    /// Asks a process group to end.
+    pub fn terminate(&self, group: u32) {
+        if !self.ask("term", group) {
+            signal("TERM", group);
+        }
+    }
+
+    /// Ends a process group without asking it.
+    pub fn kill(&self, group: u32) {
+        if !self.ask("end", group) {
+            signal("KILL", group);
+        }
+    }
+
     /// Says whether the request was taken; it is not when somebody killed the guardian.
     fn ask(&self, verb: &str, group: u32) -> bool {
         let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
@@ -77,6 +92,13 @@ impl Drop for Guardian {
         // It ends at the end of its pipe. If it was killed there is nothing to wait for.
         let _ = shell.wait();
     }
+}
+
+/// Does the guardian's work when there is none.
+fn signal(name: &str, group: u32) {
+    let script = format!("kill -s {name} -- -{group}");
+    // An error means that the group has ended by itself.
+    let _ = Command::new("/bin/sh").args(["-c", &script]).stderr(Stdio::null()).status();
 }
 
 /// A running command. Dropping it ends it.
@@ -110,55 +132,32 @@ impl<'a> Process<'a> {
         Ok(Self { child, guardian, output, ended: false })
     }
 
+    /// The number of the process, and of its group.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// How the command ended, if it has.
-    pub fn exit(&mut self) -> Result<Option<Exit>> {
-        let Some(status) = self.child.try_wait().context("a process cannot be waited for")? else {
-            return Ok(None);
-        };
-        self.end();
-        Ok(Some(match (status.code(), status.signal()) {
+    /// Waits until the command ends. Says how it ended, and the last line that it wrote.
+    pub fn wait(mut self) -> Result<(Exit, String)> {
+        let status = self.child.wait().context("a process cannot be waited for")?;
+        // What is left of the group. Its number cannot be in use by another one: numbers are given
+        // in turn, and this one was given up a moment ago.
+        self.guardian.kill(self.child.id());
+        self.ended = true;
+        let exit = match (status.code(), status.signal()) {
             (Some(code), _) => Exit::Code(code),
             (None, signal) => Exit::Signal(signal.unwrap_or_default()),
-        }))
-    }
-
-    /// The last line that the command wrote, once it has ended.
-    pub fn output(&self) -> String {
-        self.output.recv_timeout(OUTPUT_PATIENCE).unwrap_or_default()
-    }
-
-    /// Asks the command to end.
-    pub fn terminate(&mut self) {
-        if !self.guardian.ask("term", self.child.id()) {
-            self.kill();
-        }
-    }
-
-    /// Ends the command without asking it.
-    pub fn kill(&mut self) {
-        // An error means that it has ended by itself.
-        let _ = self.child.kill();
-    }
-
-    /// Ends what is left of the group. Its number cannot be in use by another one: numbers are
-    /// given in turn, and this one was given up a moment ago at the earliest.
-    fn end(&mut self) {
-        if !self.ended {
-            self.guardian.ask("end", self.child.id());
-            self.ended = true;
-        }
+        };
+        Ok((exit, self.output.recv_timeout(OUTPUT_PATIENCE).unwrap_or_default()))
     }
 }
 
 impl Drop for Process<'_> {
     fn drop(&mut self) {
         if !self.ended {
-            self.end();
-            self.kill();
+            self.guardian.kill(self.child.id());
+            // An error means that it has ended by itself.
+            let _ = self.child.kill();
             // Reaps it; it is killed, so this does not wait long.
             let _ = self.child.wait();
         }

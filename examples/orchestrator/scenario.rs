@@ -1,18 +1,21 @@
 //! The story: submit, lose the leader, let a replica join, let the lost one come back, finish.
 //!
-//! Schedulers and agents work all the while and are told nothing of it.
+//! Schedulers and agents work all the while and are told nothing of it. Tails follow the changes:
+//! one those of the leader that will be lost, one those of the replica that joins, and one those
+//! of the leader until it is lost and later of another replica.
 
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use fsmdb::Read;
 use fsmdb::raft::Consistency;
+use fsmdb::{Read, Revision};
 
 use crate::command::Command;
 use crate::control::Control;
 use crate::jobfile::Workload;
 use crate::model::{Allocation, Job, JobStatus, Kind, State};
+use crate::tail::Tails;
 
 /// The replicas that found the cluster.
 pub const FOUNDERS: [u64; 3] = [1, 2, 3];
@@ -21,15 +24,15 @@ pub const FOUNDERS: [u64; 3] = [1, 2, 3];
 pub const NEWCOMER: u64 = 4;
 
 /// How long the cluster may take to elect a leader, or to bring its replicas to one point.
-const CLUSTER_PATIENCE: Duration = Duration::from_secs(10);
+pub const CLUSTER_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Plays the story to its end: all jobs have come to theirs, all replicas run.
-pub fn play(control: &Control, workload: &Workload) -> Result<()> {
+pub fn play(control: &Control, workload: &Workload, tails: &mut Tails<'_, '_>) -> Result<()> {
     let leader = control.cluster.wait_for_leader(CLUSTER_PATIENCE)?;
+    tails.follow(leader)?;
+    tails.follow_until_it_ends(leader)?;
     control.say(&format!("replicas {FOUNDERS:?} run, {leader} leads"));
-    for node in &workload.nodes {
-        control.require(&Command::Register { node: node.clone(), at_ms: control.now_ms() })?;
-    }
+    register(control, workload)?;
     let (early, late) = workload.jobs.split_at(workload.jobs.len() - workload.jobs.len() / 4);
     submit(control, early)?;
     let (count, nodes, source) = (early.len(), workload.nodes.len(), &workload.source);
@@ -39,7 +42,7 @@ pub fn play(control: &Control, workload: &Workload) -> Result<()> {
     control.wait_until("a third of the batch work", |db| batch_done(db) >= third)?;
     control.say(&format!("batch instances done: {third} of {all}"));
     let stopped = replace_leader(control, late)?;
-    join(control)?;
+    join(control, tails)?;
 
     let two_thirds = (2 * all).div_ceil(3);
     control.wait_until("two thirds of the batch work", |db| batch_done(db) >= two_thirds)?;
@@ -48,7 +51,15 @@ pub fn play(control: &Control, workload: &Workload) -> Result<()> {
     control.say(&format!("replica {stopped} comes back"));
 
     finish(control)?;
-    converge(control)
+    converge(control)?;
+    tails.go_on_at(NEWCOMER)
+}
+
+/// Makes the fleet known.
+pub fn register(control: &Control, workload: &Workload) -> Result<()> {
+    workload.nodes.iter().try_for_each(|node| {
+        control.require(&Command::Register { node: node.clone(), at_ms: control.now_ms() })
+    })
 }
 
 fn submit(control: &Control, jobs: &[Job]) -> Result<()> {
@@ -77,14 +88,16 @@ fn replace_leader(control: &Control, late: &[Job]) -> Result<u64> {
 }
 
 /// A new replica has nothing, so it is fed by a snapshot and then by the log. It is a member once
-/// its log has caught up; its state follows at once.
-fn join(control: &Control) -> Result<()> {
+/// its log and its state have caught up. Nothing reaches it before its changes are followed.
+fn join(control: &Control, tails: &mut Tails<'_, '_>) -> Result<()> {
     let cluster = &control.cluster;
     let before = cluster.counters().snapshots_installed;
+    FOUNDERS.iter().for_each(|founder| cluster.partition(*founder, NEWCOMER));
+    cluster.add_learner(NEWCOMER)?;
+    tails.follow(NEWCOMER)?;
+    FOUNDERS.iter().for_each(|founder| cluster.heal(*founder, NEWCOMER));
     cluster.join(NEWCOMER)?;
-    control.wait_until("the new replica to install a snapshot", |_| {
-        cluster.counters().snapshots_installed > before
-    })?;
+    ensure!(cluster.counters().snapshots_installed > before, "the new replica got no snapshot");
     let db = cluster.db(NEWCOMER).context("the new replica has no state")?;
     let applied = db.read().applied();
     control.say(&format!("replica {NEWCOMER} joined from a snapshot, it is at {applied}"));
@@ -110,14 +123,18 @@ fn finish(control: &Control) -> Result<()> {
     Ok(())
 }
 
-/// Waits until all replicas hold everything that was acknowledged.
+/// Sends schedulers and agents home, and waits until all replicas hold everything that was
+/// acknowledged.
 fn converge(control: &Control) -> Result<()> {
+    control.require(&Command::Close { at_ms: control.now_ms() })?;
     let applied = control.cluster.read(Consistency::Linearizable)?.applied();
-    control.cluster.wait_for_applied(applied.index, CLUSTER_PATIENCE)?;
     for id in FOUNDERS.into_iter().chain([NEWCOMER]) {
-        let status = control.cluster.status(id).with_context(|| format!("no replica {id}"))?;
+        let db = control.cluster.db(id).with_context(|| format!("no replica {id}"))?;
+        let reached = db.wait_for(Revision(applied.index)).wait(CLUSTER_PATIENCE);
+        let status = control.cluster.status(id).unwrap_or_default();
         let error = status.error.as_deref().unwrap_or("no error");
         ensure!(status.is_running, "replica {id} does not run: {error}");
+        reached.with_context(|| format!("replica {id} stays behind"))?;
     }
     control.say(&format!("all replicas have applied {applied}"));
     Ok(())

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use anyhow::Result;
-use fsmdb::raft::Consistency;
+use fsmdb::Snapshot;
 use serde::Serialize;
 
 use crate::audit::Findings;
 use crate::control::Control;
 use crate::model::{Allocation, Event, Job, JobStatus, Kind, Node, State};
+use crate::tail::Told;
 
 /// Everything that is worth telling about a run.
 #[derive(Debug, Serialize)]
@@ -36,6 +36,9 @@ pub struct Summary {
     pub duplicates: usize,
     pub replicas: Vec<u64>,
     pub replicas_identical: bool,
+    /// How often a worker or a tail went to another replica because its own had ended.
+    pub moved: u64,
+    pub changes: Told,
     /// One sentence for each thing that went wrong.
     pub problems: Vec<String>,
 }
@@ -54,8 +57,8 @@ pub struct JobResult {
 }
 
 impl Summary {
-    pub fn new(control: &Control, findings: &Findings, seed: u64) -> Result<Self> {
-        let db = control.cluster.read(Consistency::Linearizable)?;
+    /// Of a run that has ended in the state `db`.
+    pub fn new(control: &Control, db: &Snapshot, findings: &Findings, seed: u64) -> Self {
         let allocations = db.table::<Allocation>();
         let mut allocations_by_state = BTreeMap::new();
         for allocation in allocations.index(Allocation::BY_STATE).iter() {
@@ -84,7 +87,7 @@ impl Summary {
             }
         });
         let (proposals, counters) = (control.proposals(), control.cluster.counters());
-        Ok(Self {
+        Self {
             ok: findings.is_good(),
             seed,
             seconds: (control.elapsed().as_secs_f64() * 100.0).round() / 100.0,
@@ -107,14 +110,17 @@ impl Summary {
             duplicates: findings.duplicates.len(),
             replicas: findings.replicas.iter().map(|replica| replica.id).collect(),
             replicas_identical: findings.replicas_identical(),
+            moved: control.moved(),
+            changes: findings.told.clone(),
             problems: problems(findings),
-        })
+        }
     }
 }
 
 fn problems(findings: &Findings) -> Vec<String> {
-    let told = [&findings.lost, &findings.duplicates, &findings.unexpected];
-    let mut problems: Vec<_> = told.into_iter().flatten().cloned().collect();
+    let Findings { lost, duplicates, unexpected, told, .. } = findings;
+    let found = [lost, duplicates, unexpected, &told.problems];
+    let mut problems: Vec<_> = found.into_iter().flatten().cloned().collect();
     for replica in &findings.replicas {
         if let Some(offset) = replica.differs_at {
             let (id, applied) = (replica.id, replica.applied);
@@ -152,6 +158,8 @@ impl fmt::Display for Summary {
         line(f, "snapshot", format!("{} bytes", self.snapshot_bytes))?;
         let identical = if self.replicas_identical { "byte-identical" } else { "NOT identical" };
         line(f, "replicas", format!("{:?}, snapshots {identical}", self.replicas))?;
+        line(f, "moved", format!("{} times to another replica", self.moved))?;
+        line(f, "changes", self.changes())?;
         line(f, "time", format!("{:.2} s", self.seconds))?;
         for problem in &self.problems {
             line(f, "PROBLEM", problem.clone())?;
@@ -167,6 +175,17 @@ impl Summary {
         format!(
             "{acknowledged} acknowledged, {refused} refused, \
              {unknown} repeated after an unknown outcome, {retried} for want of a leader"
+        )
+    }
+
+    fn changes(&self) -> String {
+        let Told { tails, events, commits, resets, resumes, made_up, gaps, repeats, .. } =
+            self.changes;
+        let copies = if self.changes.copies_equal { "equal" } else { "NOT equal" };
+        format!(
+            "{tails} tails, {events} events, {commits} commits, {resets} resets, \
+             {resumes} resumes, {made_up} by difference, gaps {gaps}, repeats {repeats}, \
+             copies {copies}"
         )
     }
 }

@@ -305,6 +305,13 @@ impl Db {
         self.shared.owned.store(false, Ordering::Release);
     }
 
+    /// Ends all watches, waits and feeds as the drop of the last handle does, on behalf of a
+    /// replica that has ended: nothing will change any more. It can still be read.
+    #[cfg(feature = "raft")]
+    pub(crate) fn close_waits(&self) {
+        self.shared.hub.close();
+    }
+
     /// Starts the transaction of one log entry, on behalf of the machine that owns the database.
     pub(crate) fn write_entry(&self, at: Applied) -> WriteTxn<'_> {
         let guard = self.shared.writer.lock();

@@ -61,6 +61,7 @@ impl Checker<'_> {
             attributes: entry.attributes.clone(),
             cpu: self.within(&entry.cpu, "cpu", RESOURCE_MIN..=RESOURCE_MAX),
             memory: self.within(&entry.memory, "memory", RESOURCE_MIN..=RESOURCE_MAX),
+            closed: false,
         });
         nodes.collect()
     }

@@ -167,8 +167,14 @@ impl<F: Fsm> Cluster<F> {
         stopped.ok_or(ClusterError::Timeout { what: "a replica stopped" })
     }
 
-    /// The database of a replica: for local, possibly stale reads. Only the log can write it. It
-    /// stays readable after the replica stopped; a restart makes a new one.
+    /// The database of a replica: for local, possibly stale reads, watches, waits and feeds. Only
+    /// the log can write it.
+    ///
+    /// When the replica stops, all that waits for the database ends as if its last handle was
+    /// dropped: watches by [`Wake::Closed`](crate::Wake::Closed), waits for a revision by
+    /// [`WaitError::Closed`](crate::WaitError::Closed), feeds after their last item. It stays
+    /// readable; a restart makes a new one. The replica is not
+    /// [running](ReplicaStatus::is_running) any more by then, so who is woken can go to another.
     #[must_use]
     pub fn db(&self, id: u64) -> Option<Db> {
         self.machine(id).map(|machine| machine.db().clone())

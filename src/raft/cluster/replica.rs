@@ -7,8 +7,9 @@
 //!    comes back as mail.
 //! 3. Every `SendSnapshot` is answered by `SnapshotSent`, whatever became of it.
 //! 4. A replica whose log or state machine fails stops and says why; it never skips an entry.
-//! 5. When the thread ends, by whatever way, the replica is posted as not running and whoever
-//!    waits for an answer learns that there will be none.
+//! 5. When the thread ends, by whatever way, the replica is posted as not running, whoever waits
+//!    for an answer learns that there will be none, and whoever waits for its database to change
+//!    learns that it will not.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use super::board::Board;
 use super::clock::Ticker;
 use super::network::{Answer, Counts, Mail, Network};
+use crate::db::Db;
 use crate::limits::INBOX_BATCH_MAX;
 use crate::machine::{Fsm, Machine};
 use crate::raft::{
@@ -47,6 +49,7 @@ pub(super) struct Replica<F: Fsm> {
 struct End {
     id: u64,
     board: Arc<Board>,
+    db: Db,
     close: Box<dyn Fn() + Send>,
     error: Option<String>,
 }
@@ -58,6 +61,8 @@ impl Drop for End {
         }
         (self.close)();
         self.board.post_end(self.id, self.error.take());
+        // Behind the post: who is woken looks for a replica that runs, and must not find this one.
+        self.db.close_waits();
     }
 }
 
@@ -66,7 +71,8 @@ impl<F: Fsm> Replica<F> {
     pub(super) fn run(mut self) {
         let (id, network) = (self.id, Arc::clone(&self.network));
         let close: Box<dyn Fn() + Send> = Box::new(move || network.close(id));
-        let mut end = End { id, board: Arc::clone(&self.board), close, error: None };
+        let (board, db) = (Arc::clone(&self.board), self.machine.db().clone());
+        let mut end = End { id, board, db, close, error: None };
         let mut ticker = Ticker::new(self.tick);
         loop {
             match self.turn(&mut ticker) {

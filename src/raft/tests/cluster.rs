@@ -8,6 +8,7 @@ use super::kv::{self, Command, Kv, set, value};
 use crate::limits::COMMAND_BYTES_MAX;
 use crate::raft::{Builder, Cluster, ClusterError, Consistency, ProposeError};
 use crate::revision::Applied;
+use crate::{Event, Lagged, Revision, WaitError, Wake};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -196,6 +197,43 @@ fn one_replica_and_two_are_groups_too() {
 }
 
 #[test]
+fn the_end_of_a_replica_ends_what_waits_for_its_database() {
+    let cluster = three();
+    let last = write(&cluster, 0, 3);
+    let other = follower(&cluster);
+    let old = cluster.db(other).expect("known");
+    let reached = old.wait_for(Revision(last)).wait(LIMIT).expect("caught up");
+    let watch = kv::watch(&reached);
+    let feed = old.changes().open();
+    std::thread::scope(|scope| {
+        let watched = scope.spawn(|| {
+            let wake = watch.wait(None);
+            (wake, cluster.status(other).expect("known").is_running)
+        });
+        let waited = scope.spawn(|| old.wait_for(Revision(u64::MAX)).wait(None));
+        let followed = scope.spawn(|| feed.filter(|event| !is_bookmark(event)).count());
+        cluster.stop(other).expect("known");
+        assert_eq!(watched.join().expect("ends"), (Some(Wake::Closed), false));
+        let wanted = Revision(u64::MAX);
+        assert_eq!(waited.join().expect("ends").err(), Some(WaitError::Closed { wanted }));
+        assert_eq!(followed.join().expect("ends"), 0);
+    });
+    // It can be read, not waited for.
+    assert_eq!(value(&old.read(), 2), Some("2".to_owned()));
+    assert_eq!(kv::watch(&old.read()).ended(), Some(Wake::Closed));
+    cluster.restart(other).expect("restarts");
+    let new = cluster.db(other).expect("known");
+    let last = write(&cluster, 3, 6);
+    let reached = new.wait_for(Revision(last)).wait(LIMIT).expect("caught up");
+    assert_eq!(value(&reached, 5), Some("5".to_owned()));
+    assert_eq!(value(&old.read(), 5), None);
+}
+
+fn is_bookmark(event: &Result<Event, Lagged>) -> bool {
+    matches!(event, Ok(Event::Bookmark(_)))
+}
+
+#[test]
 fn proposals_from_many_threads_are_each_applied_once() {
     let cluster = three();
     let mut indexes: Vec<u64> = std::thread::scope(|scope| {
@@ -228,11 +266,13 @@ fn a_state_machine_that_fails_stops_its_replica_and_says_why() {
     cluster.wait_for_applied(last, LIMIT).expect("applied everywhere");
     // Somebody feeds this one behind the log's back: the entries of the log no longer fit.
     let machine = cluster.machine(other).expect("known");
+    let watch = kv::watch_nothing(&machine.read());
     let Applied { index, term } = machine.applied();
     machine.skip(Applied { index: index + 1, term: term + 1 }).expect("the next entry");
     drop(machine);
     write(&cluster, 10, 12);
     let stopped = cluster.wait_for_stop(other, LIMIT).expect("stops");
+    assert_eq!(watch.wait(LIMIT), Some(Wake::Closed));
     assert!(stopped.error.is_some_and(|error| error.contains("state machine failed")));
     cluster.restart(other).expect("rebuilds its state from the log");
     let last = write(&cluster, 12, 15);

@@ -6,7 +6,7 @@ use crate::machine::{Fsm, Machine};
 use crate::revision::Applied;
 use crate::schema::{IndexDef, Table};
 use crate::txn::{Snapshot, WriteTxn};
-use crate::{AsKey, Db, KeyBuf};
+use crate::{AsKey, Db, KeyBuf, Watch};
 
 /// Strings by key.
 #[derive(Debug)]
@@ -83,6 +83,16 @@ pub(super) fn set(key: impl Into<Text>, value: impl Into<Text>) -> Command {
 
 pub(super) fn value(snapshot: &Snapshot, key: impl Into<Text>) -> Option<String> {
     snapshot.table::<Pair>().get(&key.into().0).map(|pair| pair.value.clone())
+}
+
+/// Watches whether there is another number of rows.
+pub(super) fn watch(snapshot: &Snapshot) -> Watch {
+    snapshot.watch(|read| read.table::<Pair>().len()).1
+}
+
+/// Watches what no test writes.
+pub(super) fn watch_nothing(snapshot: &Snapshot) -> Watch {
+    snapshot.watch(|read| read.table::<Pair>().contains("nothing")).1
 }
 
 pub(super) fn bytes(snapshot: &Snapshot) -> Vec<u8> {
