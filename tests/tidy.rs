@@ -70,12 +70,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("slog", &["src/raft/"]),
     (
         "smallvec",
-        &[
-            "src/tree/reclaim.rs",
-            "src/tree/table.rs",
-            "src/txn/changes.rs",
-            "src/watch/registry.rs",
-        ],
+        &["src/tree/reclaim.rs", "src/tree/table.rs", "src/txn/changes.rs", "src/watch/askers.rs"],
     ),
     ("unicase", &["src/key/folded.rs"]),
     ("uuid", &["src/key/"]),

@@ -99,6 +99,11 @@ impl Planner {
 }
 
 impl Planner {
+    /// The entries of indexes that the plan changes, each with its index.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (usize, &[u8])> {
+        self.changes.all()
+    }
+
     /// Notes that the values which the plan puts into unique indexes were seen to be free.
     pub(crate) fn note_unique(&self, schema: &TableSchema, reading: Reading<'_>) {
         for (index, entry) in self.changes.put() {

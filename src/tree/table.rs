@@ -86,6 +86,11 @@ impl IndexChanges {
         (self.before, self.after) = (0, 0);
     }
 
+    /// All entries that are put, replaced or removed, each with its index.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (usize, &[u8])> {
+        self.changes.iter().map(|change| (change.index, &self.bytes[change.start..change.end]))
+    }
+
     /// The entries that are new, each with its index.
     pub(crate) fn put(&self) -> impl Iterator<Item = (usize, &[u8])> {
         let put = self.changes.iter().filter(|change| change.action == Action::Put);

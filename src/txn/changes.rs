@@ -16,6 +16,8 @@ use crate::watch::{Change, Touched};
 pub(super) struct ChangeLog {
     before: Frozen,
     running: Part,
+    /// Whether the entries of indexes are noted, because somebody watches indexes.
+    pub(super) notes_entries: bool,
 }
 
 /// The statements of a transaction up to a savepoint. A clone is O(1).
@@ -40,6 +42,16 @@ struct Part {
     before: Frozen,
     keys: SmallVec<[u8; KEYS_INLINE]>,
     statements: SmallVec<[Statement; STATEMENTS_INLINE]>,
+    /// The entries that statements changed, their keys one behind the other in `entry_keys`.
+    entries: Vec<NotedEntry>,
+    entry_keys: Vec<u8>,
+}
+
+struct NotedEntry {
+    table: u32,
+    index: u32,
+    /// Where its key ends.
+    end: usize,
 }
 
 enum Statement {
@@ -59,6 +71,11 @@ pub(super) struct Net<'a> {
 }
 
 impl ChangeLog {
+    /// A log that notes the entries of indexes as well, or not.
+    pub(super) fn noting(notes_entries: bool) -> Self {
+        Self { notes_entries, ..Self::default() }
+    }
+
     /// A log that goes on from a frozen one.
     pub(super) fn after(before: Frozen) -> Self {
         Self { before, running: Part::default() }
@@ -73,6 +90,20 @@ impl ChangeLog {
         let start = keys.len();
         keys.extend_from_slice(key);
         statements.push(Statement::Row { table, key: (start, keys.len()), before });
+    }
+
+    /// Notes entries of indexes that a statement changed, if that is to be noted.
+    pub(super) fn push_entries<'a>(
+        &mut self,
+        table: usize,
+        changed: impl Iterator<Item = (usize, &'a [u8])>,
+    ) {
+        let Part { entries, entry_keys, .. } = &mut self.running;
+        for (index, key) in changed {
+            entry_keys.extend_from_slice(key);
+            let (table, index, end) = (table as u32, index as u32, entry_keys.len());
+            entries.push(NotedEntry { table, index, end });
+        }
     }
 
     /// Notes that the table at `table`, which was empty, got `rows` rows at once.
@@ -180,6 +211,21 @@ impl Touched for ChangeLog {
 
     fn net(&self, after: &Contents) -> Vec<Change> {
         ChangeLog::net(self, after)
+    }
+
+    fn for_each_entry(&self, visit: &mut dyn FnMut(usize, usize, &[u8])) -> bool {
+        let is_fill = |statement: &Statement| matches!(statement, Statement::Fill { .. });
+        if !self.notes_entries || self.parts().any(|part| part.statements.iter().any(is_fill)) {
+            return false;
+        }
+        for Part { entries, entry_keys, .. } in self.parts() {
+            let mut start = 0;
+            for NotedEntry { table, index, end } in entries {
+                visit(*table as usize, *index as usize, &entry_keys[start..*end]);
+                start = *end;
+            }
+        }
+        true
     }
 
     fn for_each_fill(&self, visit: &mut dyn FnMut(usize)) {

@@ -246,6 +246,9 @@ impl<W: Session<Contents>> Draft<W> {
         let before = table.row_at(&place).map(RowRef::keep);
         table.put(work, &planner, &place, key, row, revision);
         log.push(position, key, before);
+        if log.notes_entries {
+            log.push_entries(position, planner.entries());
+        }
         work.put_scratch(planner);
         Ok((kept, before))
     }
@@ -293,6 +296,9 @@ impl<W: Session<Contents>> Draft<W> {
         let before = table.row_at(&place).map(RowRef::keep);
         table.delete(work, &planner, &place, revision);
         log.push(position, key, before);
+        if log.notes_entries {
+            log.push_entries(position, planner.entries());
+        }
         work.put_scratch(planner);
         before
     }

@@ -68,7 +68,7 @@ impl<'db> WriteTxn<'db> {
         let writer = base.version().store().write();
         Self {
             hub,
-            draft: Draft::new(contents, writer, ChangeLog::default(), revision),
+            draft: Draft::new(contents, writer, ChangeLog::noting(hub.wants_entries()), revision),
             guard: Some(guard),
             base: Some(base),
             hooks: Vec::new(),

@@ -35,6 +35,8 @@ pub(crate) struct Hub {
     root: RootCell,
     interest: AtomicUsize,
     state: Mutex<State>,
+    /// Whether anybody watched an index when `state` was last looked at: a hint to transactions.
+    watches_indexes: AtomicBool,
     feeds: Mutex<FeedLog>,
     history: History,
     age: Option<AgeLimit>,
@@ -113,14 +115,30 @@ impl Hub {
         let interest = AtomicUsize::new(always);
         let feeds = Mutex::new(FeedLog::new(feeds, root.serial(), root.revision));
         let state = Mutex::new(State::default());
-        let (bell, is_closed) = (Bell::new(), AtomicBool::new(false));
-        Self { root: RootCell::new(root), interest, state, feeds, history, age, bell, is_closed }
+        Self {
+            root: RootCell::new(root),
+            interest,
+            state,
+            watches_indexes: AtomicBool::new(false),
+            feeds,
+            history,
+            age,
+            bell: Bell::new(),
+            is_closed: AtomicBool::new(false),
+        }
     }
 
     /// The current version.
     #[inline]
     pub(crate) fn load(&self) -> Arc<Root> {
         self.root.load()
+    }
+
+    /// Whether a transaction should note the entries of indexes that it changes. If it does not, they
+    /// are found by comparing trees.
+    #[inline]
+    pub(crate) fn wants_entries(&self) -> bool {
+        self.watches_indexes.load(Ordering::Relaxed)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -204,6 +222,7 @@ impl Hub {
             signals.push((first.remove(), REACHED));
         }
         self.interest.fetch_sub(signals.len(), Ordering::Relaxed);
+        self.watches_indexes.store(state.registry.watches_indexes(), Ordering::Relaxed);
         drop(state);
         if is_told {
             self.bell.ring();
@@ -341,6 +360,7 @@ impl Hub {
         }
         self.interest.fetch_add(1, Ordering::Relaxed);
         let id = state.registry.insert(StdArc::clone(&signal), seen.serial(), questions);
+        self.watches_indexes.store(state.registry.watches_indexes(), Ordering::Relaxed);
         drop(state);
         fence(Ordering::SeqCst);
         let current = self.root.load();

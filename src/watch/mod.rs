@@ -14,6 +14,7 @@
 //! 4. A handle that is dropped leaves nothing behind.
 
 mod answer;
+mod askers;
 mod change;
 mod feed_log;
 mod filter;

@@ -1,35 +1,45 @@
 //! Single keys that are watched, and a filter before them that most other keys do not pass.
 //!
 //! A commit asks for each key that it changes whether anybody watches it, and mostly nobody does. A
-//! search among a hundred thousand keys waits for memory several times to learn that. The filter
-//! counts the watched keys by a checksum, in one byte each: one look, and it is small enough to
-//! stay in the cache (a counting filter after Fan et al., "Summary cache", 2000, with one hash).
+//! search among a hundred thousand keys waits for memory several times to learn that. The filter has
+//! one bit set for each key, chosen by a checksum: one look, and it is small enough to stay in the
+//! cache (Bloom, "Space/time trade-offs in hash coding with allowable errors", 1970, with one
+//! hash). Bits of keys that have left stay until the filter is made anew.
 //!
 //! # Invariants
 //!
-//! 1. The count of a key in `points` is not 0; at 255 a count stays for ever, because it is not
-//!    known any more.
+//! 1. The bit of each key in `points` is set.
+//! 2. There are never more left bits than keys, beyond those of the smallest filter.
 
 use std::collections::BTreeMap;
 
-/// Slots of the filter for each key: so few other keys pass, one in this many.
-const SLOTS_PER_KEY: usize = 8;
+/// Bits of the filter for each key: so few other keys pass, one in this many.
+const BITS_PER_KEY: usize = 16;
 
-/// Slots of the smallest filter.
-const SLOTS_MIN: usize = 64;
+/// Words of the smallest filter.
+const WORDS_MIN: usize = 8;
 
 /// Keys with what is attached to each.
 #[derive(Debug)]
 pub(super) struct Points<V> {
     points: BTreeMap<Box<[u8]>, V>,
-    /// Counts; a power of two of them.
-    filter: Vec<u8>,
+    /// Bits; a power of two of words.
+    filter: Vec<u64>,
+    /// Keys that have left since the filter was made.
+    left: usize,
 }
 
 impl<V> Default for Points<V> {
     fn default() -> Self {
-        Self { points: BTreeMap::new(), filter: Vec::new() }
+        Self { points: BTreeMap::new(), filter: Vec::new(), left: 0 }
     }
+}
+
+/// The word of a key in a filter of so many words, and its bit there.
+#[inline]
+fn place(key: &[u8], words: usize) -> (usize, u64) {
+    let hash = crc32c::crc32c(key);
+    ((hash >> 6) as usize & (words - 1), 1 << (hash & 63))
 }
 
 impl<V> Points<V> {
@@ -37,20 +47,19 @@ impl<V> Points<V> {
         self.points.is_empty()
     }
 
-    fn slot(&self, key: &[u8]) -> usize {
-        crc32c::crc32c(key) as usize & (self.filter.len() - 1)
+    /// Whether there may be something at `key`.
+    #[inline]
+    fn may_have(&self, key: &[u8]) -> bool {
+        let (word, bit) = place(key, self.filter.len());
+        self.filter[word] & bit != 0
     }
 
     /// What is attached to `key`.
     #[inline]
-    pub(super) fn get(&self, key: &[u8]) -> Option<&V> {
-        if self.points.is_empty() || self.filter[self.slot(key)] == 0 {
+    pub(super) fn get_mut(&mut self, key: &[u8]) -> Option<&mut V> {
+        if self.points.is_empty() || !self.may_have(key) {
             return None;
         }
-        self.points.get(key)
-    }
-
-    pub(super) fn get_mut(&mut self, key: &[u8]) -> Option<&mut V> {
         self.points.get_mut(key)
     }
 
@@ -61,43 +70,36 @@ impl<V> Points<V> {
     {
         if !self.points.contains_key(key) {
             self.points.insert(key.into(), V::default());
-            if self.points.len() * SLOTS_PER_KEY > self.filter.len() {
-                self.count_all();
+            if self.points.len() * BITS_PER_KEY > self.filter.len() * 64 {
+                self.fill();
             } else {
-                self.count(crc32c::crc32c(key));
+                let (word, bit) = place(key, self.filter.len());
+                self.filter[word] |= bit;
             }
         }
         self.points.get_mut(key).expect("it was just inserted")
     }
 
-    fn count(&mut self, hash: u32) {
-        let slot = hash as usize & (self.filter.len() - 1);
-        self.filter[slot] = self.filter[slot].saturating_add(1);
-    }
-
     /// Makes the filter anew, with room for as many keys again.
-    fn count_all(&mut self) {
-        let slots = (2 * self.points.len() * SLOTS_PER_KEY).next_power_of_two().max(SLOTS_MIN);
-        self.filter = vec![0; slots];
-        let hashes: Vec<u32> = self.points.keys().map(|key| crc32c::crc32c(key)).collect();
-        hashes.into_iter().for_each(|hash| self.count(hash));
+    fn fill(&mut self) {
+        let bits = 2 * self.points.len() * BITS_PER_KEY;
+        let words = (bits / 64).next_power_of_two().max(WORDS_MIN);
+        let mut filter = vec![0; words];
+        for key in self.points.keys() {
+            let (word, bit) = place(key, words);
+            filter[word] |= bit;
+        }
+        (self.filter, self.left) = (filter, 0);
     }
 
     /// Takes `key` out, and what is attached to it.
     pub(super) fn remove(&mut self, key: &[u8]) -> Option<V> {
         let value = self.points.remove(key)?;
+        self.left += 1;
         if self.points.is_empty() {
             *self = Self::default();
-            return Some(value);
-        }
-        let slot = self.slot(key);
-        if self.filter[slot] < u8::MAX {
-            self.filter[slot] -= 1;
-        }
-        if self.filter.len() > SLOTS_MIN
-            && self.points.len() * SLOTS_PER_KEY * 8 < self.filter.len()
-        {
-            self.count_all();
+        } else if self.left > self.points.len() + WORDS_MIN * 64 {
+            self.fill();
         }
         Some(value)
     }
@@ -121,38 +123,28 @@ mod tests {
                 } else {
                     prop_assert_eq!(points.remove(&bytes), model.remove(&key));
                 }
-                prop_assert_eq!(points.get(&bytes).copied(), model.get(&key).copied());
                 prop_assert_eq!(points.get_mut(&bytes).copied(), model.get(&key).copied());
                 prop_assert_eq!(points.is_empty(), model.is_empty());
             }
             for (key, count) in &model {
-                prop_assert_eq!(points.get(&key.to_be_bytes()), Some(count));
+                prop_assert_eq!(points.get_mut(&key.to_be_bytes()).copied(), Some(*count));
             }
         }
     }
 
     #[test]
-    fn a_count_that_is_full_stays() {
-        let mut points = Points::<u32>::default();
-        *points.entry(b"a") += 1;
-        points.filter.fill(u8::MAX);
-        *points.entry(b"b") += 1;
-        points.remove(b"b");
-        assert_eq!(points.get(b"a"), Some(&1));
-        assert!(points.filter.iter().all(|count| *count == u8::MAX));
-    }
-
-    #[test]
-    fn the_filter_grows_and_shrinks() {
+    fn the_filter_grows_and_shrinks_and_keeps_others_out() {
         let mut points = Points::<u32>::default();
         for key in 0..10_000_u32 {
             *points.entry(&key.to_be_bytes()) += 1;
         }
-        assert!(points.filter.len() >= 80_000);
+        assert!(points.filter.len() * 64 >= 160_000);
+        let passed = (10_000..110_000_u32).filter(|key| points.may_have(&key.to_be_bytes()));
+        assert!(passed.count() < 10_000);
         for key in 1..10_000_u32 {
             points.remove(&key.to_be_bytes());
         }
-        assert!(points.filter.len() <= 1_024, "{}", points.filter.len());
-        assert_eq!(points.get(&0_u32.to_be_bytes()), Some(&1));
+        assert!(points.filter.len() * 64 <= 65_536, "{}", points.filter.len());
+        assert_eq!(points.get_mut(&0_u32.to_be_bytes()), Some(&mut 1));
     }
 }

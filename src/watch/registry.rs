@@ -9,9 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use smallvec::SmallVec;
-
 use super::answer::{Both, differs};
+use super::askers::Askers;
 use super::change::Change;
 use super::points::Points;
 use super::spans::Spans;
@@ -23,6 +22,9 @@ use crate::table::{Aspect, Extent, Question, Span, TreeId};
 pub(crate) trait Touched {
     /// Calls `visit` with the table and the primary key of each row that was put or deleted.
     fn for_each_key(&self, visit: &mut dyn FnMut(usize, &[u8]));
+    /// Calls `visit` with the table, the index and the key of each entry that was put, replaced or
+    /// removed; or says that it does not know.
+    fn for_each_entry(&self, visit: &mut dyn FnMut(usize, usize, &[u8])) -> bool;
     /// Calls `visit` with each table that was empty and got many rows at once.
     fn for_each_fill(&self, visit: &mut dyn FnMut(usize));
     /// The net change of each row, when the transaction has made `after`.
@@ -58,15 +60,12 @@ struct TreeWatches {
     spans: Spans<Askers>,
 }
 
-/// Who asked something of one extent.
-#[derive(Debug, Default)]
-struct Askers {
-    watches: SmallVec<[(Aspect, u64); 1]>,
-    /// The round in which the aspects that are not [`Aspect::Rows`] were last looked at.
-    round: u64,
-}
-
 impl Registry {
+    /// Whether anybody watches an index.
+    pub(super) fn watches_indexes(&self) -> bool {
+        self.trees.keys().any(|tree| tree.index.is_some())
+    }
+
     pub(super) fn len(&self) -> usize {
         self.watches.len()
     }
@@ -82,7 +81,7 @@ impl Registry {
         self.made += 1;
         for question in &questions {
             let tree = self.trees.entry(question.tree).or_default();
-            tree.askers(&question.extent).watches.push((question.aspect, id));
+            tree.askers(&question.extent).insert((question.aspect, id));
         }
         self.watches.insert(id, Watched { signal, seen, questions });
         id
@@ -120,7 +119,7 @@ impl Registry {
             return Vec::new();
         }
         self.round += 1;
-        let mut found = Found { old, new, round: self.round, ids: BTreeSet::new() };
+        let mut found = Found { old, new, round: self.round, ids: Vec::new() };
         let mut tables = BTreeSet::new();
         touched.for_each_key(&mut |table, key| {
             tables.insert(table);
@@ -133,7 +132,13 @@ impl Registry {
             tables.insert(table);
             found.every_entry(&mut self.trees, TreeId { table, index: None });
         });
-        for table in tables {
+        let is_known = touched.for_each_entry(&mut |table, index, key| {
+            let id = TreeId { table, index: Some(index) };
+            if let Some(watched) = self.trees.get_mut(&id) {
+                found.entry(watched, id, key);
+            }
+        });
+        for table in tables.into_iter().filter(|_| !is_known) {
             let indexes =
                 TreeId { table, index: Some(0) }..=TreeId { table, index: Some(usize::MAX) };
             let watched: Vec<_> = self.trees.range(indexes).map(|(id, _)| *id).collect();
@@ -156,7 +161,9 @@ impl Registry {
     }
 
     /// Those that have not read the version with this serial number, or a later one.
-    fn unseen(&self, ids: BTreeSet<u64>, serial: u64) -> Vec<u64> {
+    fn unseen(&self, mut ids: Vec<u64>, serial: u64) -> Vec<u64> {
+        ids.sort_unstable();
+        ids.dedup();
         let is_unseen = |id: &u64| self.watches.get(id).is_some_and(|watch| watch.seen < serial);
         ids.into_iter().filter(is_unseen).collect()
     }
@@ -171,7 +178,7 @@ impl TreeWatches {
         match extent {
             Extent::Key(key) => self.keys.entry(key),
             Extent::Value(value) => {
-                if self.values.get(value).is_none() {
+                if self.values.get_mut(value).is_none() {
                     *self.value_lengths.entry(value.len()).or_default() += 1;
                 }
                 self.values.entry(value)
@@ -187,8 +194,7 @@ impl TreeWatches {
             Extent::Span(span) => self.spans.get_mut(span),
         };
         let Some(askers) = askers else { return };
-        askers.watches.retain(|known| *known != asker);
-        if !askers.watches.is_empty() {
+        if !askers.remove(asker) {
             return;
         }
         match extent {
@@ -211,7 +217,8 @@ struct Found<'a> {
     old: &'a Root,
     new: &'a Root,
     round: u64,
-    ids: BTreeSet<u64>,
+    /// Some perhaps several times.
+    ids: Vec<u64>,
 }
 
 /// Whether the entry at a key has changed, once somebody wants to know.
@@ -244,16 +251,12 @@ impl Found<'_> {
     fn entry(&mut self, watched: &mut TreeWatches, id: TreeId, key: &[u8]) {
         let (old, new) = (self.old.table(id.table), self.new.table(id.table));
         let mut entry = Entry { both: Both { old, new, index: id.index }, key, is_changed: None };
-        if watched.keys.get(key).is_some()
-            && let Some(askers) = watched.keys.get_mut(key)
-        {
+        if let Some(askers) = watched.keys.get_mut(key) {
             self.ask(askers, id, &mut entry, || Extent::Key(key.into()));
         }
         for length in watched.value_lengths.keys().take_while(|length| **length <= key.len()) {
             let value = &key[..*length];
-            if watched.values.get(value).is_some()
-                && let Some(askers) = watched.values.get_mut(value)
-            {
+            if let Some(askers) = watched.values.get_mut(value) {
                 self.ask(askers, id, &mut entry, || Extent::Value(value.into()));
             }
         }
@@ -277,20 +280,20 @@ impl Found<'_> {
         askers.round = self.round;
         // Mostly all of them have asked the same.
         let mut last = None;
-        for (aspect, id) in &askers.watches {
+        askers.for_each(|aspect, id| {
             let is_changed = match (aspect, last) {
                 (Aspect::Rows, _) => entry.is_changed(),
-                _ if !is_first => continue,
+                _ if !is_first => return,
                 (aspect, Some((known, is_changed))) if known == aspect => is_changed,
                 (aspect, _) => {
-                    let question = Question { tree, extent: extent(), aspect: *aspect };
+                    let question = Question { tree, extent: extent(), aspect };
                     differs(&question, self.old, self.new)
                 }
             };
             last = Some((aspect, is_changed));
             if is_changed {
-                self.ids.insert(*id);
+                self.ids.push(id);
             }
-        }
+        });
     }
 }
