@@ -21,6 +21,8 @@ use super::state::as_bytes;
 #[derive(Debug, Default)]
 pub(crate) struct ReadLog {
     asked: Mutex<Asked>,
+    /// Whether the reader sees writes of its own over the version.
+    is_draft: bool,
 }
 
 #[derive(Debug, Default)]
@@ -30,7 +32,21 @@ struct Asked {
 }
 
 impl ReadLog {
+    /// The log of a reader that sees writes of its own over the version.
+    ///
+    /// What it sees then follows from the version, and from its writes, only for some aspects: which
+    /// rows there are, and how many. Whether there are any does not: it may have deleted the one
+    /// that was there, and another may have come. So it asks more.
+    pub(crate) fn of_draft() -> Self {
+        Self { is_draft: true, ..Self::default() }
+    }
+
     fn note(&self, tree: TreeId, extent: Extent, aspect: Aspect) {
+        let aspect = match (aspect, &extent) {
+            (Aspect::Any, Extent::Value(_) | Extent::Span(_)) if self.is_draft => Aspect::Count,
+            (Aspect::Longest | Aspect::Nth(_), _) if self.is_draft => Aspect::Rows,
+            (aspect, _) => aspect,
+        };
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         let Asked { trees, count } = &mut *asked;
         let questions = trees.entry(tree).or_default();

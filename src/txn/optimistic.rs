@@ -97,7 +97,7 @@ impl OptimisticTxn {
     pub(crate) fn new(origin: Snapshot) -> Self {
         let fork = origin.fork();
         let mut draft = fork.into_draft();
-        draft.reads = Some(Arc::new(ReadLog::default()));
+        draft.reads = Some(Arc::new(ReadLog::of_draft()));
         Self { draft, origin }
     }
 

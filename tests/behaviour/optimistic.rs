@@ -343,6 +343,9 @@ enum Act {
     TakeSlot(u8, u8),
     Sum(u8),
     Clear(u8),
+    IsEmpty(u8),
+    HasStatus(u8, u8),
+    Nth(u8, u8),
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -354,6 +357,9 @@ fn act() -> impl Strategy<Value = Act> {
         (0..6_u8, 0..3_u8).prop_map(|(id, slot)| Act::TakeSlot(id, slot)),
         (0..6_u8).prop_map(Act::Sum),
         (0..3_u8).prop_map(Act::Clear),
+        (0..6_u8).prop_map(Act::IsEmpty),
+        (0..3_u8, 0..6_u8).prop_map(|(status, to)| Act::HasStatus(status, to)),
+        (0..6_u8, 0..3_u8).prop_map(|(from, index)| Act::Nth(from, index)),
     ]
 }
 
@@ -393,6 +399,23 @@ fn perform_one(txn: &mut impl Write, act: &Act) -> usize {
             let sum = Read::table::<Job>(txn).iter().map(|job| usize::from(job.status)).sum();
             let _ = txn.upsert(job(*to, (sum % 3) as u8));
             sum
+        }
+        Act::IsEmpty(to) => {
+            let is_empty = Read::table::<Job>(txn).is_empty();
+            let _ = txn.upsert(job(*to, is_empty.into()));
+            is_empty.into()
+        }
+        Act::HasStatus(status, to) => {
+            let has = Read::table::<Job>(txn).index(Job::BY_STATUS).contains(status);
+            let _ = txn.upsert(job(*to, has.into()));
+            has.into()
+        }
+        Act::Nth(from, index) => {
+            let nth = Read::table::<Job>(txn).nth(from.., usize::from(*index)).map(|job| job.id);
+            nth.map_or(0, |id| {
+                txn.table_mut::<Job>().delete(&id);
+                1 + usize::from(id)
+            })
         }
         Act::Clear(tag) => {
             let mut jobs = txn.table_mut::<Job>();
