@@ -227,6 +227,21 @@ fn feeds(scale: &Scale) {
     let bare = database(scale.rows);
     let db = database(scale.rows);
     let idle: Vec<Feed> = (0..scale.feeds).map(|_| db.changes().open()).collect();
+    let polled = database(scale.rows);
+    let is_over = Arc::new(AtomicBool::new(false));
+    let poller = {
+        let mut feeds: Vec<Feed> = (0..scale.feeds).map(|_| polled.changes().open()).collect();
+        let is_over = Arc::clone(&is_over);
+        thread::spawn(move || {
+            while !is_over.load(Ordering::Acquire) {
+                for feed in &mut feeds {
+                    while let Ok(Some(event)) = feed.try_next() {
+                        black_box(event);
+                    }
+                }
+            }
+        })
+    };
     let busy = database(scale.rows);
     let started = Arc::new(Barrier::new(scale.feeds + 1));
     let readers: Vec<_> = (0..scale.feeds)
@@ -246,7 +261,8 @@ fn feeds(scale: &Scale) {
         &mut [
             ("without a feed", &mut |seed| commit_one(&bare, scale, seed)),
             ("with feeds that nobody reads", &mut |seed| commit_one(&db, scale, seed)),
-            ("with feeds, each read by a thread", &mut |seed| {
+            ("with feeds that one thread reads", &mut |seed| commit_one(&polled, scale, seed)),
+            ("with feeds, each waited for by a thread", &mut |seed| {
                 // As far apart as commits of a log are.
                 let mut spent = Duration::ZERO;
                 let commits = scale.commits / 20;
@@ -263,7 +279,9 @@ fn feeds(scale: &Scale) {
             }),
         ],
     );
-    drop((idle, busy));
+    is_over.store(true, Ordering::Release);
+    drop((idle, polled, busy));
+    drop(poller.join());
     readers.into_iter().for_each(|reader| drop(reader.join()));
 }
 
@@ -287,11 +305,19 @@ fn differences(scale: &Scale) {
                 black_box(sum);
                 started.elapsed().as_nanos() as f64
             }),
-            ("the difference", &mut |_| {
+            ("the difference, after the scan", &mut |_| {
                 let started = Instant::now();
                 let found = newer.diff::<Job>(&older).filter_map(|found| found.after());
                 black_box(found.map(|job| job.body[0]).sum::<u64>());
                 started.elapsed().as_nanos() as f64
+            }),
+            ("the difference, again", &mut |_| {
+                let started = Instant::now();
+                for _ in 0..100 {
+                    let found = newer.diff::<Job>(&older).filter_map(|found| found.after());
+                    black_box(found.map(|job| job.body[0]).sum::<u64>());
+                }
+                started.elapsed().as_nanos() as f64 / 100.0
             }),
         ],
     );

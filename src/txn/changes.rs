@@ -6,6 +6,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::root::Contents;
+use crate::table::Planner;
 use crate::tree::{KeptRow, RowRef};
 use crate::watch::{Change, Touched};
 
@@ -78,7 +79,7 @@ impl ChangeLog {
 
     /// A log that goes on from a frozen one.
     pub(super) fn after(before: Frozen) -> Self {
-        Self { before, running: Part::default() }
+        Self { before, ..Self::default() }
     }
 
     pub(super) fn push(&mut self, table: usize, key: &[u8], before: Option<KeptRow>) {
@@ -93,13 +94,9 @@ impl ChangeLog {
     }
 
     /// Notes entries of indexes that a statement changed, if that is to be noted.
-    pub(super) fn push_entries<'a>(
-        &mut self,
-        table: usize,
-        changed: impl Iterator<Item = (usize, &'a [u8])>,
-    ) {
+    pub(super) fn push_entries(&mut self, table: usize, planner: &Planner) {
         let Part { entries, entry_keys, .. } = &mut self.running;
-        for (index, key) in changed {
+        for (index, key) in planner.entries() {
             entry_keys.extend_from_slice(key);
             let (table, index, end) = (table as u32, index as u32, entry_keys.len());
             entries.push(NotedEntry { table, index, end });

@@ -247,7 +247,7 @@ impl<W: Session<Contents>> Draft<W> {
         table.put(work, &planner, &place, key, row, revision);
         log.push(position, key, before);
         if log.notes_entries {
-            log.push_entries(position, planner.entries());
+            log.push_entries(position, &planner);
         }
         work.put_scratch(planner);
         Ok((kept, before))
@@ -297,7 +297,7 @@ impl<W: Session<Contents>> Draft<W> {
         table.delete(work, &planner, &place, revision);
         log.push(position, key, before);
         if log.notes_entries {
-            log.push_entries(position, planner.entries());
+            log.push_entries(position, &planner);
         }
         work.put_scratch(planner);
         before

@@ -186,7 +186,7 @@ impl<'db> WriteTxn<'db> {
             writer.restart(contents);
             *contents = base.contents().clone();
         }
-        self.draft.log = ChangeLog::default();
+        self.draft.log = ChangeLog::noting(self.hub.wants_entries());
         self.hooks.clear();
     }
 

@@ -38,6 +38,9 @@ pub(crate) struct Hub {
     /// Whether anybody watched an index when `state` was last looked at: a hint to transactions.
     watches_indexes: AtomicBool,
     feeds: Mutex<FeedLog>,
+    /// Whether `feeds` logs; set before a feed looks at the version, so a commit that does not see it
+    /// is in that version.
+    feeds_log: AtomicBool,
     history: History,
     age: Option<AgeLimit>,
     /// Rings when the log of the feeds has grown.
@@ -113,6 +116,7 @@ impl Hub {
         let history = History::new(retention);
         let always = usize::from(feeds.is_kept) + usize::from(history.is_on());
         let interest = AtomicUsize::new(always);
+        let feeds_log = AtomicBool::new(feeds.is_kept);
         let feeds = Mutex::new(FeedLog::new(feeds, root.serial(), root.revision));
         let state = Mutex::new(State::default());
         Self {
@@ -121,6 +125,7 @@ impl Hub {
             state,
             watches_indexes: AtomicBool::new(false),
             feeds,
+            feeds_log,
             history,
             age,
             bell: Bell::new(),
@@ -173,7 +178,7 @@ impl Hub {
             self.history.keep(old, new.revision, replaced);
         }
         // A feed that opens after this has loaded the new version.
-        let is_told = self.feeds().is_on();
+        let is_told = self.feeds_log.load(Ordering::Relaxed);
         if is_told {
             let (revision, changes) = (new.revision, touched.net(&new));
             let is_empty = changes.is_empty();
@@ -268,6 +273,7 @@ impl Hub {
         // floor for the new one, and what the log drops meanwhile would be missed unseen.
         let mut feeds = self.feeds();
         let begins = feeds.enter();
+        self.feeds_log.store(true, Ordering::Relaxed);
         // As in `enter`: a commit that has not seen this feed is in the version that is loaded now.
         fence(Ordering::SeqCst);
         let current = self.root.load();
@@ -278,7 +284,10 @@ impl Hub {
     }
 
     pub(crate) fn close_feed(&self) {
-        self.feeds().close();
+        let mut feeds = self.feeds();
+        feeds.close();
+        self.feeds_log.store(feeds.is_on(), Ordering::Relaxed);
+        drop(feeds);
         self.interest.fetch_sub(1, Ordering::Relaxed);
     }
 

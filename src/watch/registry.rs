@@ -5,7 +5,7 @@
 //! 1. A watch that is in `watches` stands at each of its questions in `trees`, and nowhere else.
 //! 2. A watch leaves when it is told, or when it is dropped; so it is told once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -120,16 +120,18 @@ impl Registry {
         }
         self.round += 1;
         let mut found = Found { old, new, round: self.round, ids: Vec::new() };
-        let mut tables = BTreeSet::new();
+        let mut tables = Vec::new();
         touched.for_each_key(&mut |table, key| {
-            tables.insert(table);
+            if tables.last() != Some(&table) {
+                tables.push(table);
+            }
             let id = TreeId { table, index: None };
             if let Some(watched) = self.trees.get_mut(&id) {
                 found.entry(watched, id, key);
             }
         });
         touched.for_each_fill(&mut |table| {
-            tables.insert(table);
+            tables.push(table);
             found.every_entry(&mut self.trees, TreeId { table, index: None });
         });
         let is_known = touched.for_each_entry(&mut |table, index, key| {
@@ -138,6 +140,8 @@ impl Registry {
                 found.entry(watched, id, key);
             }
         });
+        tables.sort_unstable();
+        tables.dedup();
         for table in tables.into_iter().filter(|_| !is_known) {
             let indexes =
                 TreeId { table, index: Some(0) }..=TreeId { table, index: Some(usize::MAX) };

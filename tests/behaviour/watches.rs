@@ -235,6 +235,31 @@ fn a_fill_wakes_by_what_it_has_brought() {
 }
 
 #[test]
+fn a_watch_of_an_index_that_was_entered_beside_a_transaction_is_told_by_it() {
+    let db = database();
+    put(&db, [job("a", 1)]);
+    let mut txn = db.write();
+    txn.upsert(job("a", 2)).unwrap();
+    let read = |status: u8| {
+        watch(&db, |read| read.table::<Job>().index(Job::BY_STATUS).get(&status).last().is_some())
+    };
+    let watches = [read(1), read(2), read(3)];
+    txn.upsert(job("b", 4)).unwrap();
+    txn.commit();
+    assert_eq!(watches.map(|watch| watch.ended().is_some()), [true, true, false]);
+    // From here on statements note what they change; not what is rolled back.
+    let watches = [read(1), read(2), read(4), read(5)];
+    let mut txn = db.write();
+    txn.upsert(job("b", 1)).unwrap();
+    let before = txn.savepoint();
+    txn.upsert(job("a", 5)).unwrap();
+    txn.rollback_to(&before);
+    txn.upsert(job("a", 2)).unwrap();
+    txn.commit();
+    assert_eq!(watches.map(|watch| watch.ended().is_some()), [true, false, true, false]);
+}
+
+#[test]
 fn too_many_questions_become_one() {
     let db = database();
     let asked = limits::QUESTIONS_MAX + 10;
