@@ -34,9 +34,9 @@ struct Asked {
 impl ReadLog {
     /// The log of a reader that sees writes of its own over the version.
     ///
-    /// What it sees then follows from the version, and from its writes, only for some aspects: which
-    /// rows there are, and how many. Whether there are any does not: it may have deleted the one
-    /// that was there, and another may have come. So it asks more.
+    /// What it sees then follows from the version, and from its writes, only for some aspects:
+    /// which rows there are, and how many. Whether there are any does not: it may have deleted the
+    /// one that was there, and another may have come. So it asks more.
     pub(crate) fn of_draft() -> Self {
         Self { is_draft: true, ..Self::default() }
     }

@@ -38,8 +38,8 @@ pub(crate) struct Hub {
     /// Whether anybody watched an index when `state` was last looked at: a hint to transactions.
     watches_indexes: AtomicBool,
     feeds: Mutex<FeedLog>,
-    /// Whether `feeds` logs; set before a feed looks at the version, so a commit that does not see it
-    /// is in that version.
+    /// Whether `feeds` logs; set before a feed looks at the version, so a commit that does not see
+    /// it is in that version.
     feeds_log: AtomicBool,
     history: History,
     age: Option<AgeLimit>,
@@ -139,8 +139,8 @@ impl Hub {
         self.root.load()
     }
 
-    /// Whether a transaction should note the entries of indexes that it changes. If it does not, they
-    /// are found by comparing trees.
+    /// Whether a transaction should note the entries of indexes that it changes. If it does not,
+    /// they are found by comparing trees.
     #[inline]
     pub(crate) fn wants_entries(&self) -> bool {
         self.watches_indexes.load(Ordering::Relaxed)

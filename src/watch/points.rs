@@ -1,9 +1,9 @@
 //! Single keys that are watched, and a filter before them that most other keys do not pass.
 //!
 //! A commit asks for each key that it changes whether anybody watches it, and mostly nobody does. A
-//! search among a hundred thousand keys waits for memory several times to learn that. The filter has
-//! one bit set for each key, chosen by a checksum: one look, and it is small enough to stay in the
-//! cache (Bloom, "Space/time trade-offs in hash coding with allowable errors", 1970, with one
+//! search among a hundred thousand keys waits for memory several times to learn that. The filter
+//! has one bit set for each key, chosen by a checksum: one look, and it is small enough to stay in
+//! the cache (Bloom, "Space/time trade-offs in hash coding with allowable errors", 1970, with one
 //! hash). Bits of keys that have left stay until the filter is made anew.
 //!
 //! # Invariants

@@ -6,8 +6,8 @@
 //! 1996; interval trees: Cormen et al., "Introduction to Algorithms", 14.3). Who meets the same
 //! stretch again meets the same node.
 //!
-//! A search waits for memory at each level. So what it mostly needs of a node, the first bytes of three
-//! keys and the ways on, stands in one cache line, apart from the rest.
+//! A search waits for memory at each level. So what it mostly needs of a node, the first bytes of
+//! three keys and the ways on, stands in one cache line, apart from the rest.
 //!
 //! # Invariants
 //!
