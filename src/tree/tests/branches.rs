@@ -155,7 +155,13 @@ fn run(shape: Shape, first: &[Step], acts: Vec<Act>) {
 }
 
 /// Fewer in a debug build, where a case takes ten times as long.
-const CASES: u32 = if cfg!(debug_assertions) { 48 } else { 512 };
+const CASES: u32 = if cfg!(debug_assertions) {
+    48
+} else if cfg!(fsmdb_node_malloc) {
+    128
+} else {
+    512
+};
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(CASES))]
@@ -184,7 +190,8 @@ fn a_branch_that_is_alone_again_takes_no_more_memory_each_time() {
         }
     }
     check_version(&trees, &model);
-    assert!(bytes[199] < bytes[0] * 4, "{bytes:?}");
+    // Nodes that are allocations of their own are in no chunk.
+    assert!(cfg!(fsmdb_node_malloc) || bytes[199] < bytes[0] * 4, "{bytes:?}");
     drop(branch);
     world.audit(std::iter::empty());
 }
