@@ -182,10 +182,11 @@ impl Arena {
         self.live
     }
 
-    /// The bytes of all chunks held, used or not; large blocks are not in it.
+    /// The bytes of all chunks held, used or not, and of the blocks that stand alone.
     pub(super) fn held_bytes(&self) -> usize {
         let strip = self.strip.as_ref().map_or(0, |strip| strip.chunks.len());
-        (self.chunks.len() + strip) * CHUNK_BYTES
+        let alone = self.alone.values().sum::<usize>() * LINE_BYTES;
+        (self.chunks.len() + strip) * CHUNK_BYTES + alone
     }
 
     /// A block of `lines` cache lines, aligned to one; its content is undefined.
