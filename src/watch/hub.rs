@@ -63,7 +63,6 @@ struct State {
     waits: BTreeMap<(Revision, u64), StdArc<Signal>>,
     /// Waits made so far.
     made: u64,
-    is_closed: bool,
 }
 
 /// What is told of versions that somebody holds for long.
@@ -360,20 +359,21 @@ impl Hub {
     /// and the signal, which is raised already if the answers have changed since.
     pub(super) fn enter(&self, seen: &Root, questions: Vec<Question>) -> (u64, StdArc<Signal>) {
         let signal = StdArc::new(Signal::new());
-        let asked = questions.clone();
+        let questions: StdArc<[Question]> = questions.into();
         let mut state = self.state();
-        if state.is_closed {
+        if self.is_closed() {
             drop(state);
             signal.raise(CLOSED);
             return (u64::MAX, signal);
         }
         self.interest.fetch_add(1, Ordering::Relaxed);
-        let id = state.registry.insert(StdArc::clone(&signal), seen.serial(), questions);
+        let asked = StdArc::clone(&questions);
+        let id = state.registry.insert(StdArc::clone(&signal), seen.serial(), asked);
         self.watches_indexes.store(state.registry.watches_indexes(), Ordering::Relaxed);
         drop(state);
         fence(Ordering::SeqCst);
         let current = self.root.load();
-        if super::answer::any_differs(&asked, seen, &current) {
+        if super::answer::any_differs(&questions, seen, &current) {
             self.leave(id);
             signal.raise(CHANGED);
         }
@@ -382,7 +382,11 @@ impl Hub {
 
     /// Takes a watch out, if it was not told yet.
     pub(super) fn leave(&self, id: u64) {
-        let left = self.state().registry.remove(id);
+        let mut state = self.state();
+        let left = state.registry.remove(id);
+        // Or transactions would go on noting entries for nobody.
+        self.watches_indexes.store(state.registry.watches_indexes(), Ordering::Relaxed);
+        drop(state);
         if left.is_some() {
             self.interest.fetch_sub(1, Ordering::Relaxed);
         }
@@ -392,7 +396,7 @@ impl Hub {
     pub(super) fn enter_wait(&self, revision: Revision) -> (u64, StdArc<Signal>) {
         let signal = StdArc::new(Signal::new());
         let mut state = self.state();
-        if state.is_closed {
+        if self.is_closed() {
             drop(state);
             signal.raise(CLOSED);
             return (u64::MAX, signal);
@@ -428,7 +432,6 @@ impl Hub {
     pub(crate) fn close(&self) {
         self.is_closed.store(true, Ordering::Release);
         let mut state = self.state();
-        state.is_closed = true;
         let mut signals = state.registry.remove_all();
         signals.extend(std::mem::take(&mut state.waits).into_values());
         self.interest.fetch_sub(signals.len(), Ordering::Relaxed);

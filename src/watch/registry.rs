@@ -47,7 +47,7 @@ struct Watched {
     signal: Arc<Signal>,
     /// The serial number of the version that it has read.
     seen: u64,
-    questions: Vec<Question>,
+    questions: Arc<[Question]>,
 }
 
 /// The questions that were asked of one tree.
@@ -75,11 +75,11 @@ impl Registry {
         &mut self,
         signal: Arc<Signal>,
         seen: u64,
-        questions: Vec<Question>,
+        questions: Arc<[Question]>,
     ) -> u64 {
         let id = self.made;
         self.made += 1;
-        for question in &questions {
+        for question in questions.iter() {
             let tree = self.trees.entry(question.tree).or_default();
             tree.askers(&question.extent).insert((question.aspect, id));
         }
@@ -90,7 +90,7 @@ impl Registry {
     /// Takes a watch out, if it is still there, and gives its signal.
     pub(super) fn remove(&mut self, id: u64) -> Option<Arc<Signal>> {
         let Watched { signal, questions, .. } = self.watches.remove(&id)?;
-        for Question { tree: at, extent, aspect } in &questions {
+        for Question { tree: at, extent, aspect } in questions.iter() {
             let Some(tree) = self.trees.get_mut(at) else { continue };
             tree.forget(extent, (*aspect, id));
             if tree.is_empty() {
