@@ -32,6 +32,23 @@ struct Other {
     id: u64,
 }
 
+/// The same row, in a table that remembers what was removed.
+#[derive(Clone, Debug, Serialize, Deserialize, Table)]
+#[table(name = "kept", tombstones = 4096)]
+struct Kept {
+    #[key]
+    id: u64,
+    #[index]
+    group: u32,
+    body: [u64; 22],
+}
+
+impl From<Job> for Kept {
+    fn from(Job { id, group, body }: Job) -> Self {
+        Self { id, group, body }
+    }
+}
+
 /// Sizes of a run.
 struct Scale {
     rows: u64,
@@ -393,6 +410,106 @@ fn latency(scale: &Scale) {
     println!("  {:<44} {:>14.1} ns", "median", median(figures));
 }
 
+/// Deletes a row in one transaction and puts it again in another; the nanoseconds of both.
+fn delete_and_insert<T: Table<Key = u64> + From<Job>>(db: &Db, scale: &Scale, seed: u64) -> f64 {
+    let started = Instant::now();
+    for n in 0..scale.commits / 2 {
+        let row = job(scatter(n + seed * scale.commits) % scale.rows, seed);
+        let mut txn = db.write();
+        assert!(txn.table_mut::<T>().delete(&row.id).is_some());
+        txn.commit();
+        let mut txn = db.write();
+        txn.insert(T::from(row)).expect("it was deleted");
+        black_box(txn.commit());
+    }
+    started.elapsed().as_nanos() as f64 / (scale.commits / 2) as f64
+}
+
+/// The highest revision of stretches of keys and of values, and what remembering removals costs.
+fn revisions(scale: &Scale) {
+    let filled = || {
+        let db = Db::builder().table::<Job>().table::<Kept>().build();
+        let db = db.expect("the schema is sound");
+        let mut txn = db.write();
+        let rows = || (0..scale.rows).map(|n| job(n, 0));
+        txn.table_mut().insert_all(rows()).expect("rows are distinct");
+        txn.table_mut().insert_all(rows().map(Kept::from)).expect("rows are distinct");
+        txn.commit();
+        db
+    };
+    let db = filled();
+    compare(
+        "delete a row, put it again",
+        "none",
+        scale,
+        &mut [
+            ("no tombstones", &mut |seed| delete_and_insert::<Job>(&db, scale, seed)),
+            ("4,096 tombstones", &mut |seed| delete_and_insert::<Kept>(&db, scale, seed)),
+        ],
+    );
+    let snap = db.read();
+    let timed = |look: &dyn Fn(u64)| {
+        let started = Instant::now();
+        (0..scale.commits).for_each(look);
+        started.elapsed().as_nanos() as f64 / scale.commits as f64
+    };
+    let kept = snap.table::<Kept>();
+    compare(
+        "the highest revision, of a million rows",
+        "none",
+        scale,
+        &mut [
+            ("a tenth of the keys", &mut |_| {
+                timed(&|n| {
+                    let low = scatter(n);
+                    black_box(kept.modified_in(low..low.saturating_add(u64::MAX / 10)));
+                })
+            }),
+            ("one value with a thousand rows", &mut |_| {
+                timed(&|n| {
+                    black_box(kept.index(Kept::BY_GROUP).modified_of(&((n % 1_000) as u32)));
+                })
+            }),
+            ("one key", &mut |_| {
+                timed(&|n| {
+                    black_box(kept.modified_of(&scatter(n)));
+                })
+            }),
+            ("reading the thousand rows", &mut |_| {
+                timed(&|n| {
+                    let rows = kept.index(Kept::BY_GROUP).get(&((n % 1_000) as u32));
+                    black_box(rows.map(|row| row.body[3]).sum::<u64>());
+                })
+            }),
+        ],
+    );
+    let mut file = Vec::new();
+    db.read().save(&mut file).expect("memory does not fail");
+    let db = Db::builder().table::<Job>().table::<Kept>().load(file.as_slice());
+    let db = db.expect("what was saved loads");
+    drop(file);
+    let snap = db.read();
+    let kept = snap.table::<Kept>();
+    compare(
+        "the same, right after a restore",
+        "none",
+        scale,
+        &mut [
+            ("one value with a thousand rows", &mut |_| {
+                timed(&|n| {
+                    black_box(kept.index(Kept::BY_GROUP).modified_of(&((n % 1_000) as u32)));
+                })
+            }),
+            ("reading the thousand rows", &mut |_| {
+                timed(&|n| {
+                    let rows = kept.index(Kept::BY_GROUP).get(&((n % 1_000) as u32));
+                    black_box(rows.map(|row| row.body[3]).sum::<u64>());
+                })
+            }),
+        ],
+    );
+}
+
 fn main() {
     let is_test = std::env::args().any(|argument| argument == "--test");
     let scale = if is_test { &SMALL } else { &FULL };
@@ -402,4 +519,5 @@ fn main() {
     differences(scale);
     transacts(scale);
     latency(scale);
+    revisions(scale);
 }

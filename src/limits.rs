@@ -27,6 +27,12 @@ pub const TABLES_MAX: usize = 1024;
 /// Each index costs one tree entry per row. At the limit `build()` fails.
 pub const INDEXES_PER_TABLE_MAX: usize = 64;
 
+/// Most tombstones that a table may ask for.
+///
+/// Each is a key and about a hundred bytes, kept in memory and in snapshots. At the limit `build()`
+/// fails; a table at its own limit forgets the oldest.
+pub const TOMBSTONES_MAX: usize = 1 << 20;
+
 /// Longest name of a table or index, in bytes.
 ///
 /// Names travel in every error and snapshot header. At the limit `build()` fails.

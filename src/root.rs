@@ -102,6 +102,16 @@ impl Contents {
         Self { schema, revision: Revision(0), applied: Applied::default(), tables }
     }
 
+    /// Ends the noting of removals since `base`, which the transaction began with.
+    pub(crate) fn settle_removals(&mut self, base: &Self) {
+        let schema = StdArc::clone(&self.schema);
+        for position in schema.with_tombstones() {
+            if self.table(*position).has_pending_removals() {
+                self.table_mut(*position).settle_removals(base.table(*position));
+            }
+        }
+    }
+
     /// Puts a whole table in place.
     pub(crate) fn set_table(&mut self, position: usize, table: TableState) {
         self.tables.set(position, StdArc::new(table));

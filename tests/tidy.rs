@@ -60,7 +60,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("event_listener", &["src/sync/signal.rs"]),
     ("fsmdb_derive", &["src/lib.rs"]),
     ("futures_core", &["src/txn/feed.rs"]),
-    ("im", &["src/root.rs"]),
+    ("im", &["src/root.rs", "src/table/removals.rs"]),
     ("loom", &["src/sync.rs"]),
     ("protobuf", &["src/raft/"]),
     ("raft", &["src/raft/"]),

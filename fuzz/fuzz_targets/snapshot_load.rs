@@ -14,7 +14,7 @@ use libfuzzer_sys::fuzz_target;
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, Serialize, Deserialize, Table)]
-#[table(name = "nodes", version = 1)]
+#[table(name = "nodes", version = 1, tombstones = 16)]
 #[index(name = "zone_size", on = (zone, size))]
 struct Node {
     #[key]
@@ -64,6 +64,11 @@ fn filled() -> Db {
         txn.insert(Event { at: (id, 0), text: "started".into() }).expect("the rows are sound");
     }
     txn.commit();
+    for id in 0..3_u64 {
+        let mut txn = db.write();
+        txn.table_mut::<Node>().delete(&id).expect("it is there");
+        txn.commit();
+    }
     db
 }
 

@@ -49,7 +49,7 @@ impl Drop for Token {
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, Table)]
-#[table(name = "items")]
+#[table(name = "items", tombstones = 8)]
 #[index(name = "group_name", on = (group, name))]
 struct Item {
     #[key]

@@ -16,6 +16,8 @@ use crate::tree::{NewRow, RowKind, RowMeta, RowRef};
 pub(crate) struct TableSchema {
     pub(crate) name: Arc<str>,
     pub(crate) version: u32,
+    /// Most tombstones of the table.
+    pub(crate) tombstones: usize,
     pub(crate) indexes: Vec<IndexSchema>,
     pub(crate) rows: Box<dyn RowType>,
 }
@@ -36,6 +38,7 @@ impl TableSchema {
         Self {
             name: Arc::from(T::NAME),
             version: T::VERSION,
+            tombstones: T::TOMBSTONES,
             indexes,
             rows: Box::new(Typed::<T> { definitions }),
         }

@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
 use crate::error::SchemaError;
-use crate::limits::{INDEXES_PER_TABLE_MAX, NAME_BYTES_MAX, TABLES_MAX};
+use crate::limits::{INDEXES_PER_TABLE_MAX, NAME_BYTES_MAX, TABLES_MAX, TOMBSTONES_MAX};
 use crate::sync::unmodelled::OnceLock;
 
 /// The tables of a database, in the order in which they were given to the builder.
@@ -31,6 +31,8 @@ pub(crate) struct Schema {
     tables: Vec<Arc<TableSchema>>,
     by_name: BTreeMap<Arc<str>, usize>,
     by_type: BTreeMap<TypeId, usize>,
+    /// The positions of the tables that remember removals.
+    with_tombstones: Vec<usize>,
     fingerprint: u64,
     home: OnceLock<Weak<dyn Any + Send + Sync>>,
 }
@@ -46,6 +48,7 @@ impl Schema {
             tables: Vec::with_capacity(tables.len()),
             by_name: BTreeMap::new(),
             by_type: BTreeMap::new(),
+            with_tombstones: Vec::new(),
             home: OnceLock::new(),
         };
         for (position, table) in tables.into_iter().enumerate() {
@@ -57,6 +60,9 @@ impl Schema {
                 let type_name = table.rows.type_name().to_owned();
                 return Err(SchemaError::DuplicateType { type_name });
             }
+            if table.tombstones > 0 {
+                schema.with_tombstones.push(position);
+            }
             schema.tables.push(Arc::new(table));
         }
         Ok(schema)
@@ -64,6 +70,11 @@ impl Schema {
 
     pub(crate) fn tables(&self) -> &[Arc<TableSchema>] {
         &self.tables
+    }
+
+    /// The positions of the tables that remember removals.
+    pub(crate) fn with_tombstones(&self) -> &[usize] {
+        &self.with_tombstones
     }
 
     /// The position of the table called `name`.
@@ -111,6 +122,10 @@ fn check_table(table: &TableSchema) -> Result<(), SchemaError> {
     if table.indexes.len() > INDEXES_PER_TABLE_MAX {
         let what = format!("indexes of table {}", table.name);
         return Err(SchemaError::TooMany { what, limit: INDEXES_PER_TABLE_MAX });
+    }
+    if table.tombstones > TOMBSTONES_MAX {
+        let what = format!("tombstones of table {}", table.name);
+        return Err(SchemaError::TooMany { what, limit: TOMBSTONES_MAX });
     }
     for (defined, index) in table.indexes.iter().enumerate() {
         check_name(&index.name)?;

@@ -56,6 +56,16 @@ pub trait Table: Serialize + DeserializeOwned + Send + Sync + Sized + 'static {
     /// The version of the row's layout; a snapshot of another version is refused.
     const VERSION: u32;
 
+    /// How many removals the table remembers, so that the revision of a key, an index value or a
+    /// prefix ([`TableReader::modified_under`](crate::TableReader::modified_under)) is exact.
+    ///
+    /// Each deleted row, and each value that a row leaves in an index, is one. Beyond this number
+    /// the oldest are forgotten, and no such revision is then below that of what was forgotten.
+    /// They are part of the state, and of its snapshots. Without tombstones, the default, every
+    /// such revision is that of the whole table, and nothing is paid for it. At most
+    /// [`TOMBSTONES_MAX`](crate::limits::TOMBSTONES_MAX).
+    const TOMBSTONES: usize = 0;
+
     /// Appends the encoding of this row's primary key to `out`.
     fn encode_primary_key(&self, out: &mut KeyBuf);
 

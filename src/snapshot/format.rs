@@ -18,6 +18,7 @@ pub(super) mod kind {
     pub(in crate::snapshot) const HEADER: u8 = 1;
     pub(in crate::snapshot) const ROWS: u8 = 2;
     pub(in crate::snapshot) const END: u8 = 3;
+    pub(in crate::snapshot) const TOMBSTONES: u8 = 4;
 }
 
 /// The header frame: MessagePack with named fields.
@@ -38,6 +39,20 @@ pub(super) struct TableHeader {
     pub(super) rows: u64,
     pub(super) modified: Revision,
     pub(super) indexes: Vec<IndexHeader>,
+    /// Of a table that has tombstones, however many.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) removals: Option<RemovalsHeader>,
+}
+
+/// What the header says of removals from one table and its indexes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct RemovalsHeader {
+    /// Up to when those of rows may be forgotten.
+    pub(super) rows: Revision,
+    /// Up to when those of entries of indexes may be.
+    pub(super) entries: Revision,
+    /// How many the file has.
+    pub(super) tombstones: u64,
 }
 
 /// What the header says of one index; for people and tools, indexes are rebuilt when loading.
@@ -91,6 +106,8 @@ pub struct TableSummary {
     pub rows: u64,
     /// The bytes of MessagePack in its rows.
     pub bytes: u64,
+    /// Its number of tombstones; see [`Table::TOMBSTONES`](crate::Table::TOMBSTONES).
+    pub tombstones: u64,
 }
 
 impl Summary {
@@ -101,6 +118,7 @@ impl Summary {
             modified: table.modified,
             rows: 0,
             bytes: 0,
+            tombstones: 0,
         });
         Self {
             format_version: FORMAT_VERSION,

@@ -4,10 +4,13 @@ use std::io::{self, Read, Write};
 
 use super::error::SnapshotError;
 use super::format::{FORMAT_VERSION, MAGIC, kind};
-use crate::limits::{FRAME_BYTES_MAX, HEADER_BYTES_MAX};
+use crate::limits::{FRAME_BYTES_MAX, FRAME_BYTES_TARGET, HEADER_BYTES_MAX, KEY_BYTES_MAX};
 
 /// Length, kind and checksum.
 pub(super) const FRAME_HEADER_BYTES: usize = 9;
+
+/// A frame is closed before it is larger than its target, and has one tombstone at least.
+const TOMBSTONE_FRAME_BYTES_MAX: usize = FRAME_BYTES_TARGET + KEY_BYTES_MAX + 1024;
 
 /// How much is allocated for a payload before any of it was read.
 const PAYLOAD_BYTES_FIRST: usize = 64 * 1024;
@@ -129,8 +132,11 @@ impl<R: Read> FrameReader<R> {
         let length = u32::from_le_bytes(head[..4].try_into().expect("four bytes"));
         let frame_kind = head[4];
         let expected = u32::from_le_bytes(head[5..].try_into().expect("four bytes"));
-        let limit =
-            if frame_kind == kind::ROWS { FRAME_BYTES_MAX } else { HEADER_BYTES_MAX } as u64;
+        let limit = match frame_kind {
+            kind::ROWS => FRAME_BYTES_MAX,
+            kind::TOMBSTONES => TOMBSTONE_FRAME_BYTES_MAX,
+            _ => HEADER_BYTES_MAX,
+        } as u64;
         if u64::from(length) > limit {
             return Err(SnapshotError::FrameTooLarge { offset, bytes: length.into(), limit });
         }

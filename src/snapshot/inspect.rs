@@ -4,7 +4,7 @@ use std::io::Read;
 
 use super::error::SnapshotError;
 use super::format::{Header, Summary};
-use super::reader::{RawRow, SnapshotReader, Step};
+use super::reader::{RawRow, RawTombstone, SnapshotReader, Step, Visit};
 use crate::messagepack;
 
 /// Verifies a snapshot file whole and says what is in it, without the Rust types of its rows.
@@ -32,18 +32,25 @@ use crate::messagepack;
 pub fn inspect<R: Read>(source: R) -> Result<Summary, SnapshotError> {
     let mut reader = SnapshotReader::new(source)?;
     loop {
-        if let Step::End(summary) = reader.step(&mut well_formed)? {
+        if let Step::End(summary) = reader.step(&mut WellFormed)? {
             reader.finish()?;
             return Ok(summary);
         }
     }
 }
 
-fn well_formed(header: &Header, raw: RawRow<'_>) -> Result<(), SnapshotError> {
-    messagepack::check(raw.record).map_err(|error| SnapshotError::Row {
-        table: header.tables[raw.table].name.clone(),
-        row: raw.row,
-        offset: raw.offset + error.offset,
-        message: error.message,
-    })
+/// Checks that every row is well-formed MessagePack.
+struct WellFormed;
+
+impl Visit for WellFormed {
+    fn row(&mut self, header: &Header, row: RawRow<'_>) -> Result<(), SnapshotError> {
+        messagepack::check(row.record).map_err(|error| SnapshotError::Row {
+            table: header.tables[row.table].name.clone(),
+            row: row.row,
+            offset: row.offset + error.offset,
+            message: error.message,
+        })
+    }
+
+    fn tombstone(&mut self, _: usize, _: RawTombstone<'_>) {}
 }

@@ -5,11 +5,11 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::error::SnapshotError;
-use super::format::{Header, OnProgress, Progress};
-use super::reader::{RawRow, SnapshotReader, Step};
+use super::format::{Header, OnProgress, Progress, TableHeader};
+use super::reader::{RawRow, RawTombstone, SnapshotReader, Step, Visit};
 use crate::root::{Contents, Root};
 use crate::schema::{Schema, TableSchema};
-use crate::table::{KeyedRows, TableState};
+use crate::table::{Floors, KeyedRows, Removals, TableState, TreeNumber, number_of};
 use crate::tree::{Doomed, Store};
 
 /// Reads `source` whole and builds a root of `schema` from it, telling `progress` after each
@@ -22,7 +22,7 @@ pub(crate) fn load<R: Read>(
     let mut reader = SnapshotReader::new(source)?;
     let mut loader = Loader::new(schema, &reader.header)?;
     let rows_total = reader.rows_total();
-    while let Step::Rows(table) = reader.step(&mut |header, row| loader.row(header, row))? {
+    while let Step::Table(table) = reader.step(&mut loader)? {
         let bytes = reader.offset();
         let table = &reader.header.tables[table].name;
         let report = Progress { table, rows: reader.rows(), rows_total, bytes };
@@ -43,6 +43,28 @@ struct Loader {
 struct LoadingTable {
     schema: Arc<TableSchema>,
     rows: KeyedRows,
+    removals: Removals,
+    /// The number of each tree of the file in the schema, if it has that tree.
+    trees: Vec<Option<TreeNumber>>,
+}
+
+impl LoadingTable {
+    fn new(schema: Arc<TableSchema>, header: &TableHeader) -> Self {
+        let indexes = || header.indexes.iter().map(|index| index.name.as_str());
+        let of_index = |name: &str| schema.indexes.iter().position(|index| &*index.name == name);
+        let trees = indexes().map(|name| of_index(name).map(|index| number_of(Some(index))));
+        let trees = std::iter::once(Some(number_of(None))).chain(trees).collect();
+        let mut removals = Removals::default();
+        removals.floors = match header.removals {
+            Some(known) => Floors { rows: known.rows, entries: known.entries },
+            None => Floors { rows: header.modified, entries: header.modified },
+        };
+        if schema.indexes.iter().any(|index| indexes().all(|name| *name != *index.name)) {
+            // Of an index that is new nobody knows what was removed from it.
+            removals.floors.entries = header.modified;
+        }
+        Self { schema, rows: KeyedRows::default(), removals, trees }
+    }
 }
 
 impl Loader {
@@ -61,7 +83,7 @@ impl Loader {
                     expected: schema.version,
                 });
             }
-            tables.push(LoadingTable { schema, rows: KeyedRows::default() });
+            tables.push(LoadingTable::new(schema, table));
         }
         // Names in the header are distinct and all known, so a missing one shows in the count.
         let missing = schema.tables().iter().find(|known| {
@@ -73,8 +95,27 @@ impl Loader {
         }
     }
 
+    fn into_root(self, schema: &Arc<Schema>, header: &Header) -> Result<Root, SnapshotError> {
+        let mut contents = Contents::empty(Arc::clone(schema));
+        let mut writer = Store::new(contents.clone()).write();
+        for (table, header) in self.tables.into_iter().zip(&header.tables) {
+            let position = schema.position_of(&header.name).expect("matched with the schema");
+            let state =
+                TableState::from_rows(&mut writer, table.schema, table.rows, header.modified);
+            let state = state.map_err(SnapshotError::Rule)?.with_removals(table.removals);
+            contents.set_table(position, state);
+        }
+        (contents.revision, contents.applied) = (header.revision, header.applied);
+        let mut doomed = Doomed::default();
+        let version = writer.publish(&contents, &mut doomed);
+        writer.finish(&mut doomed);
+        Ok(Root::new(contents, version, 0))
+    }
+}
+
+impl Visit for Loader {
     fn row(&mut self, header: &Header, raw: RawRow<'_>) -> Result<(), SnapshotError> {
-        let LoadingTable { schema, rows } = &mut self.tables[raw.table];
+        let LoadingTable { schema, rows, .. } = &mut self.tables[raw.table];
         let failed = |offset: u64, message: String| SnapshotError::Row {
             table: schema.name.to_string(),
             row: raw.row,
@@ -99,19 +140,10 @@ impl Loader {
         Ok(())
     }
 
-    fn into_root(self, schema: &Arc<Schema>, header: &Header) -> Result<Root, SnapshotError> {
-        let mut contents = Contents::empty(Arc::clone(schema));
-        let mut writer = Store::new(contents.clone()).write();
-        for (table, header) in self.tables.into_iter().zip(&header.tables) {
-            let position = schema.position_of(&header.name).expect("matched with the schema");
-            let state =
-                TableState::from_rows(&mut writer, table.schema, table.rows, header.modified);
-            contents.set_table(position, state.map_err(SnapshotError::Rule)?);
+    fn tombstone(&mut self, table: usize, tombstone: RawTombstone<'_>) {
+        let LoadingTable { schema, removals, trees, .. } = &mut self.tables[table];
+        if let Some(tree) = trees[tombstone.tree as usize] {
+            removals.bury(schema.tombstones, tree, tombstone.key, tombstone.revision);
         }
-        (contents.revision, contents.applied) = (header.revision, header.applied);
-        let mut doomed = Doomed::default();
-        let version = writer.publish(&contents, &mut doomed);
-        writer.finish(&mut doomed);
-        Ok(Root::new(contents, version, 0))
     }
 }

@@ -3,8 +3,14 @@
 //! ```text
 //! prelude   8 bytes "fsmdbSNP", u32 format version
 //! frame     u32 payload length, u8 kind, u32 checksum, payload
-//! file      prelude, header frame, rows frames (tables by name, rows by key), end frame
+//! file      prelude, header frame, the frames of each table by name: rows by key, then tombstones
+//!           from the oldest on; end frame
 //! ```
+//!
+//! A frame of a table is its position, a count, and as many records with their lengths, each u32.
+//! The record of a row is MessagePack, that of a tombstone u64 revision, u32 tree, key. Only a
+//! table that asks for tombstones has them; of another nothing is written that says what it has
+//! removed.
 //!
 //! All fixed integers are little-endian. `frame.rs` reads and writes frames, `format.rs` says what
 //! is in them, `reader.rs` walks a file and holds it to its own header, `save.rs`, `load.rs` and

@@ -5,13 +5,15 @@ use std::io::Write;
 use serde::Serialize;
 
 use super::error::SnapshotError;
-use super::format::{End, Header, IndexHeader, OnProgress, Progress, Summary, TableHeader, kind};
+use super::format::{
+    End, Header, IndexHeader, OnProgress, Progress, RemovalsHeader, Summary, TableHeader, kind,
+};
 use super::frame::FrameWriter;
-use super::reader::ROWS_HEADER_BYTES;
+use super::reader::RECORDS_HEADER_BYTES;
 use crate::limits::{FRAME_BYTES_TARGET, ROW_BYTES_MAX};
 use crate::messagepack;
 use crate::root::Root;
-use crate::table::TableState;
+use crate::table::{Floors, Removals, TableState};
 use crate::tree::RowRef;
 
 /// Writes `root` to `target`, telling `progress` after each frame.
@@ -26,7 +28,7 @@ pub(crate) fn save<W: Write>(
         summary: Summary::new(&header),
         rows_total: header.tables.iter().map(|table| table.rows).sum(),
         payload: Vec::with_capacity(FRAME_BYTES_TARGET),
-        rows_in_payload: 0,
+        records_in_payload: 0,
         progress,
     };
     saver.frames.frame(kind::HEADER, &to_messagepack(&header))?;
@@ -44,7 +46,7 @@ struct Saver<'a, W> {
     summary: Summary,
     rows_total: u64,
     payload: Vec<u8>,
-    rows_in_payload: u32,
+    records_in_payload: u32,
     progress: OnProgress<'a>,
 }
 
@@ -54,31 +56,57 @@ impl<W: Write> Saver<'_, W> {
         let mut rows = table.rows().keyed();
         while let Some((key, row)) = rows.next() {
             encode_row(table, key, row, &mut record)?;
-            if self.payload.len() + record.len() > FRAME_BYTES_TARGET {
-                self.close_frame(position, table)?;
-            }
-            if self.payload.is_empty() {
-                self.payload.resize(ROWS_HEADER_BYTES, 0);
-            }
-            let length = u32::try_from(record.len()).expect("a row is below its limit");
-            self.payload.extend_from_slice(&length.to_le_bytes());
-            self.payload.extend_from_slice(&record);
-            self.rows_in_payload += 1;
+            self.push(kind::ROWS, position, table, &record)?;
             self.summary.count(position, record.len());
         }
-        self.close_frame(position, table)
+        self.close_frame(kind::ROWS, position, table)?;
+        for (revision, tree, key) in removals_of(table).iter() {
+            record.clear();
+            record.extend_from_slice(&revision.0.to_le_bytes());
+            record.extend_from_slice(&tree.to_le_bytes());
+            record.extend_from_slice(key);
+            self.push(kind::TOMBSTONES, position, table, &record)?;
+            self.summary.tables[position].tombstones += 1;
+        }
+        self.close_frame(kind::TOMBSTONES, position, table)
     }
 
-    fn close_frame(&mut self, position: usize, table: &TableState) -> Result<(), SnapshotError> {
-        if self.rows_in_payload == 0 {
+    /// Adds a record to the frame, after closing that if it is full.
+    fn push(
+        &mut self,
+        kind: u8,
+        position: usize,
+        table: &TableState,
+        record: &[u8],
+    ) -> Result<(), SnapshotError> {
+        if self.payload.len() + record.len() > FRAME_BYTES_TARGET {
+            self.close_frame(kind, position, table)?;
+        }
+        if self.payload.is_empty() {
+            self.payload.resize(RECORDS_HEADER_BYTES, 0);
+        }
+        let length = u32::try_from(record.len()).expect("a record is below its limit");
+        self.payload.extend_from_slice(&length.to_le_bytes());
+        self.payload.extend_from_slice(record);
+        self.records_in_payload += 1;
+        Ok(())
+    }
+
+    fn close_frame(
+        &mut self,
+        kind: u8,
+        position: usize,
+        table: &TableState,
+    ) -> Result<(), SnapshotError> {
+        if self.records_in_payload == 0 {
             return Ok(());
         }
         let position = u32::try_from(position).expect("tables are below their limit");
         self.payload[..4].copy_from_slice(&position.to_le_bytes());
-        self.payload[4..8].copy_from_slice(&self.rows_in_payload.to_le_bytes());
-        self.frames.frame(kind::ROWS, &self.payload)?;
+        self.payload[4..8].copy_from_slice(&self.records_in_payload.to_le_bytes());
+        self.frames.frame(kind, &self.payload)?;
         self.payload.clear();
-        self.rows_in_payload = 0;
+        self.records_in_payload = 0;
         let bytes = self.frames.offset();
         let report = Progress {
             table: &table.schema().name,
@@ -91,6 +119,10 @@ impl<W: Write> Saver<'_, W> {
             std::ops::ControlFlow::Break(()) => Err(SnapshotError::Cancelled { offset: bytes }),
         }
     }
+}
+
+fn removals_of(table: &TableState) -> Removals {
+    table.removals().closed(table.schema().tombstones)
 }
 
 fn encode_row(
@@ -123,6 +155,8 @@ fn header_of(root: &Root) -> Header {
     let tables = tables_by_name(root).map(|table| {
         let schema = table.schema();
         let indexes = schema.indexes.iter();
+        let removals = removals_of(table);
+        let (Floors { rows, entries }, tombstones) = (removals.floors, removals.len() as u64);
         TableHeader {
             name: schema.name.to_string(),
             version: schema.version,
@@ -131,6 +165,11 @@ fn header_of(root: &Root) -> Header {
             indexes: indexes
                 .map(|index| IndexHeader { name: index.name.to_string(), unique: index.unique })
                 .collect(),
+            removals: (schema.tombstones > 0).then_some(RemovalsHeader {
+                rows,
+                entries,
+                tombstones,
+            }),
         }
     });
     Header {

@@ -32,6 +32,10 @@ impl TableState {
                 }
             }
         }
+        let (limit, trees) = (self.schema.tombstones, 1 + self.schema.indexes.len());
+        if let Some(fault) = self.removals.fault(limit, trees, self.modified) {
+            return Err(self.inconsistent_key(&[], fault));
+        }
         if count != self.len() {
             return Err(self.inconsistent_key(&[], "the count differs from the rows".into()));
         }

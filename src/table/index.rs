@@ -10,6 +10,7 @@ use super::reading::Reading;
 use super::rows::Rows;
 use super::state::{TableState, as_bytes};
 use crate::key::{AsKey, AsPrefix, KeyBuf, KeyRange, TextKey, encode, prefix_bounds};
+use crate::revision::Revision;
 use crate::schema::{Index, Many, Table, Unique};
 use crate::tree::{Row, TypedTree};
 
@@ -157,6 +158,43 @@ impl<'a, T: Table, K, C> IndexReader<'a, T, K, C> {
         prefix.encode_prefix(&mut encoded);
         let (low, high) = prefix_bounds(encoded);
         self.rows(low, high, None)
+    }
+}
+
+/// Revisions; see [`TableReader::modified_under`](crate::TableReader::modified_under) on when they
+/// are exact and what they cost.
+impl<T: Table, K, C> IndexReader<'_, T, K, C> {
+    /// The revision of the last commit that put, changed or deleted a row that had `value` before
+    /// or has it since.
+    #[must_use]
+    pub fn modified_of<Q: AsKey<K> + ?Sized>(&self, value: &Q) -> Revision {
+        let value = encode(value);
+        let (low, high) = prefix_bounds(value);
+        self.modified_within(as_bytes(&low), as_bytes(&high))
+    }
+
+    /// As [`modified_of`](IndexReader::modified_of), of all values that lie in `range`.
+    #[must_use]
+    pub fn modified_in<R: KeyRange<K>>(&self, range: R) -> Revision {
+        let (low, high) = range.encode_bounds();
+        self.modified_within(as_bytes(&low), as_bytes(&high))
+    }
+
+    /// As [`modified_of`](IndexReader::modified_of), of all values that begin with the components
+    /// of `prefix`.
+    #[must_use]
+    pub fn modified_under<P: AsPrefix<K> + ?Sized>(&self, prefix: &P) -> Revision {
+        let mut encoded = KeyBuf::new();
+        prefix.encode_prefix(&mut encoded);
+        let (low, high) = prefix_bounds(encoded);
+        self.modified_within(as_bytes(&low), as_bytes(&high))
+    }
+
+    fn modified_within(&self, low: Bound<&[u8]>, high: Bound<&[u8]>) -> Revision {
+        if let Some(reading) = self.reading {
+            reading.modified(Some(self.position), (low, high), self.state.schema());
+        }
+        self.state.modified_within(Some(self.position), (low, high))
     }
 }
 

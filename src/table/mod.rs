@@ -2,7 +2,7 @@
 //!
 //! `state.rs` holds the state and its check, `statement.rs` changes it, `reader.rs` and `index.rs`
 //! are the typed views that users read through, `rows.rs` their iterator. `reading.rs` notes what a
-//! watched reader is asked, as values of `question.rs`.
+//! watched reader is asked, as values of `question.rs`. `removals.rs` remembers what was taken out.
 //!
 //! # Invariants
 //!
@@ -12,7 +12,7 @@
 //! 2. No value of a unique index has two rows.
 //! 3. A statement computes everything that user code can spoil before its first change, so that a
 //!    refusal or a panic leaves the state as it was.
-//! 4. `modified` never decreases, also across deletes.
+//! 4. `modified` never decreases, also across deletes; nor does that of any stretch of keys.
 
 mod bulk;
 mod check;
@@ -22,6 +22,7 @@ mod lookup;
 mod question;
 mod reader;
 mod reading;
+mod removals;
 mod rows;
 mod state;
 mod statement;
@@ -33,6 +34,7 @@ pub(crate) use lookup::longest_prefix;
 pub(crate) use question::{Aspect, Edge, Extent, Question, Span, TreeId};
 pub use reader::TableReader;
 pub(crate) use reading::{ReadLog, Reading};
+pub(crate) use removals::{Floors, Removals, TreeNumber, number_of};
 pub use rows::Rows;
 pub(crate) use state::{TableState, as_bytes};
 pub(crate) use statement::Mode;

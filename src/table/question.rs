@@ -6,6 +6,9 @@
 
 use std::ops::Bound;
 
+use super::state::as_bytes;
+use crate::key::{KeyBuf, prefix_bounds};
+
 /// One question to one tree of one table.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Question {
@@ -23,6 +26,13 @@ pub(crate) struct TreeId {
     pub(crate) index: Option<usize>,
 }
 
+impl TreeId {
+    /// The primary tree of the same table.
+    pub(crate) fn of_rows(self) -> Self {
+        Self { index: None, ..self }
+    }
+}
+
 /// Which keys of a tree were asked for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Extent {
@@ -32,6 +42,23 @@ pub(crate) enum Extent {
     Value(Box<[u8]>),
     /// The entries of a stretch.
     Span(Span),
+}
+
+impl Extent {
+    /// Calls `look` with the bounds of the entries.
+    pub(crate) fn within<A>(&self, look: impl FnOnce(Bound<&[u8]>, Bound<&[u8]>) -> A) -> A {
+        match self {
+            Self::Key(key) => look(Bound::Included(key), Bound::Included(key)),
+            Self::Value(value) => {
+                let (low, high) = prefix_bounds(KeyBuf::from(&**value));
+                look(as_bytes(&low), as_bytes(&high))
+            }
+            Self::Span(span) => {
+                let (low, high) = span.bounds();
+                look(low, high)
+            }
+        }
+    }
 }
 
 /// What was asked of the entries of an extent.
@@ -47,7 +74,7 @@ pub(crate) enum Aspect {
     Longest,
     /// Which row has so many others of the extent before it.
     Nth(usize),
-    /// When the table was changed last.
+    /// When the table was changed last, or the entries of an extent were, or may have been.
     Modified,
 }
 

@@ -204,6 +204,74 @@ impl<'a, T: Table> TableReader<'a, T> {
         IndexReader::new(self.state, index, self.reading)
     }
 
+    /// The revision of the last commit that put the row with the primary key `key`, changed or
+    /// deleted it: `modified_under` for one key.
+    #[must_use]
+    pub fn modified_of<Q: AsKey<T::Key> + ?Sized>(&self, key: &Q) -> Revision {
+        let key = encode(key);
+        self.modified_within(Bound::Included(&key), Bound::Included(&key))
+    }
+
+    /// The revision of the last commit that put, changed or deleted a row whose primary key lies in
+    /// `range`: `modified_under` for a range.
+    #[must_use]
+    pub fn modified_in<R: KeyRange<T::Key>>(&self, range: R) -> Revision {
+        let (low, high) = range.encode_bounds();
+        self.modified_within(as_bytes(&low), as_bytes(&high))
+    }
+
+    /// The revision of the last commit that put, changed or deleted a row whose primary key begins
+    /// with the components of `prefix`; it never decreases, also across deletes and restores. What
+    /// a blocking query compares with the revision that its client has seen.
+    ///
+    /// It is exact as long as the table remembers what was removed since
+    /// ([`Table::TOMBSTONES`](crate::Table::TOMBSTONES)), and otherwise not below the last removal
+    /// that it has forgotten: never too low. Of a table without tombstones it is
+    /// [`modified`](TableReader::modified)..
+    ///
+    /// O(log n) and the tombstones of the range; after a restore O(rows of the range), until one of
+    /// them is written. A [watch](crate::Snapshot::watch) on it ends when something of the range is
+    /// put, changed or deleted, not when the table forgets.
+    ///
+    /// ```
+    /// # use fsmdb::{Db, StartsWith, Table};
+    /// # use serde::{Deserialize, Serialize};
+    /// #[derive(Clone, Debug, Serialize, Deserialize, Table)]
+    /// #[table(name = "entries", tombstones = 4096)]
+    /// struct Entry { #[key] path: String, #[index] owner: u64 }
+    ///
+    /// # let db = Db::builder().table::<Entry>().build()?;
+    /// let mut txn = db.write();
+    /// txn.insert(Entry { path: "web/a".into(), owner: 1 })?;
+    /// txn.insert(Entry { path: "db/a".into(), owner: 2 })?;
+    /// let first = txn.commit();
+    ///
+    /// let mut txn = db.write();
+    /// txn.table_mut::<Entry>().delete("web/a");
+    /// let second = txn.commit();
+    ///
+    /// let snap = db.read();
+    /// let entries = snap.table::<Entry>();
+    /// assert_eq!(entries.modified_under(&StartsWith("web/")), second);
+    /// assert_eq!(entries.modified_under(&StartsWith("db/")), first);
+    /// assert_eq!(entries.index(Entry::BY_OWNER).modified_of(&1), second);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn modified_under<P: AsPrefix<T::Key> + ?Sized>(&self, prefix: &P) -> Revision {
+        let mut encoded = KeyBuf::new();
+        prefix.encode_prefix(&mut encoded);
+        let (low, high) = prefix_bounds(encoded);
+        self.modified_within(as_bytes(&low), as_bytes(&high))
+    }
+
+    fn modified_within(&self, low: Bound<&[u8]>, high: Bound<&[u8]>) -> Revision {
+        if let Some(reading) = self.reading {
+            reading.modified(None, (low, high), self.state.schema());
+        }
+        self.state.modified_within(None, (low, high))
+    }
+
     /// The revision of the last commit that changed this table, deletes included; it never
     /// decreases.
     #[must_use]

@@ -11,6 +11,7 @@ use std::ops::Bound;
 use super::question::{Aspect, Extent, Question, Span, TreeId};
 use crate::key::KeyBuf;
 use crate::limits::QUESTIONS_MAX;
+use crate::schema::TableSchema;
 use crate::sync::PoisonError;
 use crate::sync::unmodelled::Mutex;
 use crate::tree::TreeRef;
@@ -42,11 +43,19 @@ impl ReadLog {
     }
 
     fn note(&self, tree: TreeId, extent: Extent, aspect: Aspect) {
+        if aspect == Aspect::Modified && self.is_draft {
+            // What it took out may have made the table forget what others did.
+            return self.enter(tree.of_rows(), Extent::Span(Span::whole()), aspect);
+        }
         let aspect = match (aspect, &extent) {
             (Aspect::Any, Extent::Value(_) | Extent::Span(_)) if self.is_draft => Aspect::Count,
             (Aspect::Longest | Aspect::Nth(_), _) if self.is_draft => Aspect::Rows,
             (aspect, _) => aspect,
         };
+        self.enter(tree, extent, aspect);
+    }
+
+    fn enter(&self, tree: TreeId, extent: Extent, aspect: Aspect) {
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         let Asked { trees, count } = &mut *asked;
         let questions = trees.entry(tree).or_default();
@@ -55,8 +64,10 @@ impl ReadLog {
             *count -= questions.len();
             questions.clear();
             questions.insert((Extent::Span(Span::whole()), Aspect::Rows));
-            questions.insert((Extent::Span(Span::whole()), Aspect::Modified));
             *count += questions.len();
+            let questions = trees.entry(tree.of_rows()).or_default();
+            let is_new = questions.insert((Extent::Span(Span::whole()), Aspect::Modified));
+            *count += usize::from(is_new);
             return;
         }
         *count += usize::from(questions.insert((extent, aspect)));
@@ -131,6 +142,20 @@ impl<'a> Reading<'a> {
         aspect: Aspect,
     ) {
         self.log.note(self.tree(index), Extent::Span(Span::new(low, high)), aspect);
+    }
+
+    /// When something of a stretch was changed was asked.
+    #[cold]
+    pub(super) fn modified(
+        self,
+        index: Option<usize>,
+        bounds: (Bound<&[u8]>, Bound<&[u8]>),
+        schema: &TableSchema,
+    ) {
+        if schema.tombstones > 0 {
+            return self.span(index, bounds, Aspect::Modified);
+        }
+        self.span(None, (Bound::Unbounded, Bound::Unbounded), Aspect::Modified);
     }
 
     /// The row with the longest key that `key` starts with was asked for; no key below `shortest`

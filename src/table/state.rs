@@ -1,7 +1,9 @@
 //! The state of one table in one version of the database.
 
+use std::ops::Bound;
 use std::sync::Arc;
 
+use super::removals::{Removals, index_of, number_of};
 use crate::key::KeyBuf;
 use crate::revision::Revision;
 use crate::schema::TableSchema;
@@ -13,13 +15,14 @@ pub(crate) struct TableState {
     pub(super) schema: Arc<TableSchema>,
     pub(super) trees: TableTrees,
     pub(super) modified: Revision,
+    pub(super) removals: Removals,
 }
 
 impl TableState {
     /// The empty table of `schema`.
     pub(crate) fn new(schema: Arc<TableSchema>) -> Self {
         let trees = TableTrees::new(schema.rows.kind(), schema.indexes.len());
-        Self { schema, trees, modified: Revision(0) }
+        Self { schema, trees, modified: Revision(0), removals: Removals::default() }
     }
 
     pub(crate) fn schema(&self) -> &Arc<TableSchema> {
@@ -31,9 +34,57 @@ impl TableState {
         self.trees.rows().len()
     }
 
+    /// Goes back to `modified`, because nothing has changed since.
+    pub(crate) fn set_modified(&mut self, modified: Revision) {
+        self.modified = modified;
+    }
+
     /// The revision of the last commit that changed the table, deletes included.
     pub(crate) fn modified(&self) -> Revision {
         self.modified
+    }
+
+    /// The highest revision that may have put something between two bounds of a tree, changed it
+    /// there or taken it out; it never decreases.
+    pub(crate) fn modified_within(
+        &self,
+        index: Option<usize>,
+        bounds: (Bound<&[u8]>, Bound<&[u8]>),
+    ) -> Revision {
+        let is_whole = matches!(bounds, (Bound::Unbounded | Bound::Included([]), Bound::Unbounded));
+        if self.schema.tombstones == 0 || (index.is_none() && is_whole) {
+            return self.modified;
+        }
+        let newest = self.tree(index).newest(bounds.0, bounds.1);
+        let removed = self.removals.newest(number_of(index), bounds);
+        newest.map_or(removed, |row| row.meta().modified.max(removed))
+    }
+
+    /// Makes tombstones of what the transaction that made this table of `base` took out of it.
+    pub(crate) fn settle_removals(&mut self, base: &Self) {
+        let Self { schema, trees, removals, .. } = self;
+        removals.settle(schema.tombstones, |tree, key| {
+            let has = |trees: &TableTrees| match index_of(tree) {
+                None => trees.rows().get(key).is_some(),
+                Some(index) => trees.index(index).get(key).is_some(),
+            };
+            has(&base.trees) && !has(trees)
+        });
+    }
+
+    /// Whether a transaction has taken something out of it that it remembers.
+    pub(crate) fn has_pending_removals(&self) -> bool {
+        self.removals.is_pending()
+    }
+
+    /// What is remembered of removals.
+    pub(crate) fn removals(&self) -> &Removals {
+        &self.removals
+    }
+
+    /// As one that remembers `removals`.
+    pub(crate) fn with_removals(self, removals: Removals) -> Self {
+        Self { removals, ..self }
     }
 
     pub(crate) fn trees(&self) -> &TableTrees {
@@ -71,6 +122,6 @@ impl TableState {
 }
 
 /// Bounds over byte strings, as the trees take them.
-pub(crate) fn as_bytes(bound: &std::ops::Bound<KeyBuf>) -> std::ops::Bound<&[u8]> {
+pub(crate) fn as_bytes(bound: &Bound<KeyBuf>) -> Bound<&[u8]> {
     bound.as_ref().map(KeyBuf::as_slice)
 }

@@ -4,6 +4,7 @@
 //! and applied second, which cannot fail and runs no user code (invariant 3 of the room).
 
 use super::entries::Planner;
+use super::removals::number_of;
 use super::state::TableState;
 use crate::error::Error;
 use crate::limits::KEY_BYTES_MAX;
@@ -77,6 +78,7 @@ impl TableState {
     ) {
         self.trees.put(workspace, place, key, row, &planner.changes);
         self.modified = self.modified.max(revision);
+        self.note_removed(planner, key, revision);
     }
 
     /// Plans to delete the row at `place`, whose primary key is `key`.
@@ -85,7 +87,7 @@ impl TableState {
         planned.expect("only what is put can be refused");
     }
 
-    /// Deletes the row at `place` as planned.
+    /// Deletes the row at `place`, whose primary key is `key`, as planned.
     ///
     /// # Panics
     ///
@@ -95,9 +97,26 @@ impl TableState {
         workspace: &mut W,
         planner: &Planner,
         place: &Place,
+        key: &[u8],
         revision: Revision,
     ) {
         self.trees.delete(workspace, place, &planner.changes);
         self.modified = self.modified.max(revision);
+        self.note_removed(planner, key, revision);
+        if self.schema.tombstones > 0 {
+            self.removals.note(number_of(None), key, key.len(), revision);
+        }
+    }
+
+    /// Notes what the plan for the row at `key`, a primary key, took out of indexes.
+    #[inline]
+    fn note_removed(&mut self, planner: &Planner, key: &[u8], revision: Revision) {
+        if self.schema.tombstones == 0 {
+            return;
+        }
+        for (index, entry) in planner.changes.removed() {
+            let behind = if self.schema.indexes[index].unique { 0 } else { key.len() };
+            self.removals.note(number_of(Some(index)), entry, entry.len() - behind, revision);
+        }
     }
 }

@@ -13,6 +13,7 @@
 //! | `row.rs`, `handle.rs` | the row, its header; handles on it |
 //! | `path.rs`, `cursor.rs` | ways through a tree: descent, ranges, ranks |
 //! | `diff.rs` | the differences of two trees |
+//! | `newest.rs` | the row of a range that was modified last |
 //! | `ahead.rs` | has the rows of a range on their way from memory |
 //! | `edit.rs`, `scratch.rs`, `bulk.rs` | changes of a tree: insert, remove, split, merge, bulk build |
 //! | `table.rs` | the trees of one table, changed together |
@@ -45,6 +46,7 @@ mod cursor;
 mod diff;
 mod edit;
 mod handle;
+mod newest;
 mod node;
 mod path;
 mod reclaim;

@@ -26,6 +26,10 @@ use super::row::{NewRow, RowPtr};
 use super::workspace::{Contents, Mark, Session, Workspace};
 use crate::sync::{Arc, AtomicBool, AtomicPtr, AtomicU64, Mutex, Ordering};
 
+/// The stamp of the first transaction of a store. One that is made for a snapshot fills its tables
+/// in it.
+pub(super) const FIRST_STAMP: u64 = 1;
+
 /// Room for rows that one transaction makes, kept for the next.
 const ROWS_MADE_KEPT: usize = 1024;
 
@@ -118,7 +122,7 @@ impl<C: Contents> Store<C> {
     /// A store whose first version has the contents `first`, with empty trees.
     pub(crate) fn new(first: C) -> Self {
         let engine = Engine {
-            editor: Editor::new(1),
+            editor: Editor::new(FIRST_STAMP),
             ledger: Ledger::default(),
             current: first,
             made: Vec::new(),

@@ -97,6 +97,12 @@ impl IndexChanges {
         put.map(|change| (change.index, &self.bytes[change.start..change.end]))
     }
 
+    /// The entries that go, each with its index.
+    pub(crate) fn removed(&self) -> impl Iterator<Item = (usize, &[u8])> {
+        let removed = self.changes.iter().filter(|change| change.action == Action::Remove);
+        removed.map(|change| (change.index, &self.bytes[change.start..change.end]))
+    }
+
     /// Plans the change from the entries `before` of an index to the entries `after`, both in
     /// strictly ascending order.
     pub(crate) fn plan<'a>(

@@ -155,6 +155,20 @@ impl ChangeLog {
         changes
     }
 
+    /// The tables that statements have touched and that are the same in `after` as in `before`, the
+    /// contents before the first statement.
+    pub(super) fn unchanged_tables(&self, before: &Contents, after: &Contents) -> Vec<usize> {
+        let mut is_changed = BTreeMap::new();
+        self.for_each_key(&mut |table, key| {
+            let is_changed = is_changed.entry(table).or_insert(false);
+            // What was touched and is there was put by a statement.
+            let is_there = |contents: &Contents| contents.table(table).row(key).is_some();
+            *is_changed = *is_changed || is_there(after) || is_there(before);
+        });
+        self.for_each_fill(&mut |table| *is_changed.entry(table).or_default() = true);
+        is_changed.into_iter().filter(|(_, changed)| !changed).map(|(table, _)| table).collect()
+    }
+
     /// As [`net`](ChangeLog::net), without a handle on the rows.
     pub(super) fn for_each_net(&self, after: &Contents, mut visit: impl FnMut(Net<'_>)) {
         // The earliest statement on a row has the row before the transaction, so later ones are

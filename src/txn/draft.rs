@@ -138,6 +138,9 @@ pub(crate) struct Draft<W> {
     pub(super) revision: Revision,
     /// Made with the first savepoint, and held by each.
     mark: Option<Arc<()>>,
+    /// Whether a row was deleted that the draft itself had made, so that it may have changed
+    /// nothing.
+    may_be_nothing: bool,
     /// What was asked, where that is noted.
     pub(super) reads: Option<Arc<ReadLog>>,
 }
@@ -146,7 +149,8 @@ pub(super) const RUNS: &str = "a draft has its contents until it ends";
 
 impl<W: Session<Contents>> Draft<W> {
     pub(super) fn new(contents: Contents, work: W, log: ChangeLog, revision: Revision) -> Self {
-        Self { contents: Some(contents), work, log, revision, mark: None, reads: None }
+        let (contents, mark, reads) = (Some(contents), None, None);
+        Self { contents, work, log, revision, mark, may_be_nothing: false, reads }
     }
 
     pub(super) fn contents(&self) -> &Contents {
@@ -156,6 +160,19 @@ impl<W: Session<Contents>> Draft<W> {
     /// What statements change, each on its own.
     pub(super) fn parts(&mut self) -> (&mut Contents, &mut W, &mut ChangeLog) {
         (self.contents.as_mut().expect(RUNS), &mut self.work, &mut self.log)
+    }
+
+    /// Readies the contents to be published after `base`, with which the draft began: what came and
+    /// went in it was never there.
+    pub(super) fn settle(&mut self, base: &Contents) {
+        if self.may_be_nothing {
+            let after = self.contents.as_ref().expect(RUNS);
+            for table in self.log.unchanged_tables(base, after) {
+                let modified = base.table(table).modified();
+                self.parts().0.table_mut(table).set_modified(modified);
+            }
+        }
+        self.parts().0.settle_removals(base);
     }
 
     pub(super) fn changes(&self) -> Vec<Change> {
@@ -293,13 +310,16 @@ impl<W: Session<Contents>> Draft<W> {
 
         let (contents, work, log) = self.parts();
         let table = contents.table_mut(position);
-        let before = table.row_at(&place).map(RowRef::keep);
-        table.delete(work, &planner, &place, revision);
+        let before = table.row_at(&place);
+        let is_own = before.is_some_and(|before| before.meta().created == revision);
+        let before = before.map(RowRef::keep);
+        table.delete(work, &planner, &place, key, revision);
         log.push(position, key, before);
         if log.notes_entries {
             log.push_entries(position, &planner);
         }
         work.put_scratch(planner);
+        self.may_be_nothing |= is_own;
         before
     }
 
@@ -314,7 +334,9 @@ impl<W: Session<Contents>> Draft<W> {
         let count = rows.len();
         if count > 0 {
             let (contents, work, log) = self.parts();
+            let removals = contents.table(position).removals().clone();
             let table = TableState::from_rows(work, schema, rows, revision)?;
+            let table = table.with_removals(removals);
             log.push_fill(position, count);
             contents.set_table(position, table);
         }

@@ -16,12 +16,12 @@ use super::bytes::{Bounded, Bytes};
 use super::change_set::{ChangeSet, ChangeSetError};
 use super::draft::Write;
 use super::optimistic::{OptimisticTxn, ReadConflict, conflict};
-use crate::key::{KeyBuf, prefix_bounds};
+use crate::key::KeyBuf;
 use crate::limits::{COMMAND_BYTES_MAX, INTENT_READS_MAX, TABLES_MAX};
 use crate::messagepack::{self, ReadError};
 use crate::revision::Revision;
 use crate::root::Contents;
-use crate::table::{Aspect, Extent, Question, Span, TableState, TreeId, as_bytes, longest_prefix};
+use crate::table::{Aspect, Extent, Question, Span, TableState, TreeId, longest_prefix};
 use crate::tree::{RowRef, TreeRef};
 
 /// An optimistic transaction as a value that can travel: from
@@ -329,21 +329,6 @@ fn bound(key: &[u8], is_included: bool) -> Bound<&[u8]> {
     if is_included { Bound::Included(key) } else { Bound::Excluded(key) }
 }
 
-/// Calls `look` with the bounds of an extent.
-fn within<A>(extent: &Extent, look: impl FnOnce(Bound<&[u8]>, Bound<&[u8]>) -> A) -> A {
-    match extent {
-        Extent::Key(key) => look(Bound::Included(key), Bound::Included(key)),
-        Extent::Value(value) => {
-            let (low, high) = prefix_bounds(KeyBuf::from(&**value));
-            look(as_bytes(&low), as_bytes(&high))
-        }
-        Extent::Span(span) => {
-            let (low, high) = span.bounds();
-            look(low, high)
-        }
-    }
-}
-
 /// The primary key of a row, and the revision that wrote it.
 fn named(table: &TableState, row: Option<RowRef<'_>>) -> Option<(Bytes, Revision)> {
     let row = row?;
@@ -366,7 +351,9 @@ impl Seen {
             (Aspect::Nth(index), extent) => {
                 Self::Nth(index as u64, named(table, nth(tree, extent, index)))
             }
-            (Aspect::Modified, _) => Self::Modified(table.modified()),
+            (Aspect::Modified, extent) => Self::Modified(
+                extent.within(|low, high| table.modified_within(question.tree.index, (low, high))),
+            ),
         }
     }
 
@@ -386,26 +373,26 @@ impl Seen {
         if let Self::Rows(seen) = self {
             let tree = contents.table(question.tree.table).tree(question.tree.index);
             let is_old = |row: RowRef<'_>| row.meta().modified <= origin;
-            return count(tree, &question.extent) == *seen
-                && within(&question.extent, |low, high| tree.range(low, high).all(is_old));
+            let newest = question.extent.within(|low, high| tree.newest(low, high));
+            return count(tree, &question.extent) == *seen && newest.is_none_or(is_old);
         }
         Self::by(question, contents) == *self
     }
 }
 
 fn count(tree: TreeRef<'_>, extent: &Extent) -> u64 {
-    within(extent, |low, high| tree.count(low, high)) as u64
+    extent.within(|low, high| tree.count(low, high)) as u64
 }
 
 fn nth<'v>(tree: TreeRef<'v>, extent: &Extent, index: usize) -> Option<RowRef<'v>> {
-    within(extent, |low, high| {
+    extent.within(|low, high| {
         let is_there = index < tree.count(low, high);
         is_there.then(|| tree.nth(tree.rank(low, true) + index)).flatten()
     })
 }
 
 fn longest<'v>(tree: TreeRef<'v>, extent: &Extent) -> Option<RowRef<'v>> {
-    within(extent, |_, high| match high {
+    extent.within(|_, high| match high {
         Bound::Included(key) | Bound::Excluded(key) => {
             longest_prefix(tree, KeyBuf::from(key)).map(|(row, _)| row)
         }

@@ -34,6 +34,8 @@ pub struct TableMemory {
     pub row_bytes: usize,
     /// Bytes of the nodes of the primary tree.
     pub node_bytes: usize,
+    /// The number of tombstones; see [`Table::TOMBSTONES`](crate::Table::TOMBSTONES).
+    pub tombstones: usize,
     /// The indexes, in the order of their definitions.
     pub indexes: Vec<IndexMemory>,
 }
@@ -76,6 +78,7 @@ pub(crate) fn memory(contents: &Contents, writer: &mut Writer<Contents>, hub: &H
             rows: table.len(),
             row_bytes: table.len() * schema.rows.kind().bytes(),
             node_bytes: table.rows().node_bytes(),
+            tombstones: table.removals().len(),
             indexes: indexes.collect(),
         }
     });

@@ -237,6 +237,7 @@ impl<'db> WriteTxn<'db> {
     /// version needs any more are dropped last, because that runs the user's code.
     fn publish(&mut self) -> (Woken, Vec<OldSnapshot>) {
         let mut doomed = Doomed::default();
+        self.draft.settle(self.base.as_ref().expect(RUNS));
         let (contents, writer, _) = self.draft.parts();
         let version = writer.publish(contents, &mut doomed);
         let contents = self.draft.contents.take().expect(RUNS);

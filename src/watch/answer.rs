@@ -2,9 +2,9 @@
 
 use std::ops::Bound;
 
-use crate::key::{KeyBuf, prefix_bounds};
+use crate::key::KeyBuf;
 use crate::root::{Contents, Root};
-use crate::table::{Aspect, Extent, Question, TableState, as_bytes, longest_prefix};
+use crate::table::{Aspect, Extent, Question, TableState, longest_prefix};
 use crate::tree::{RowRef, TreeRef};
 
 /// Whether the answers of `old` and `new`, of one schema, differ.
@@ -13,22 +13,9 @@ use crate::tree::{RowRef, TreeRef};
 pub(crate) fn differs(question: &Question, old: &Contents, new: &Contents) -> bool {
     let table = question.tree.table;
     let both = Both { old: old.table(table), new: new.table(table), index: question.tree.index };
-    if question.aspect == Aspect::Modified {
-        return both.old.modified() != both.new.modified();
-    }
     match &question.extent {
         Extent::Key(key) if question.aspect == Aspect::Rows => both.differ_at(key),
-        Extent::Key(key) => {
-            both.differ(question.aspect, Bound::Included(key), Bound::Included(key))
-        }
-        Extent::Value(value) => {
-            let (low, high) = prefix_bounds(KeyBuf::from(&**value));
-            both.differ(question.aspect, as_bytes(&low), as_bytes(&high))
-        }
-        Extent::Span(span) => {
-            let (low, high) = span.bounds();
-            both.differ(question.aspect, low, high)
-        }
+        extent => extent.within(|low, high| both.differ(question.aspect, low, high)),
     }
 }
 
@@ -61,10 +48,14 @@ impl<'v> Both<'v> {
 
     fn differ(self, aspect: Aspect, low: Bound<&[u8]>, high: Bound<&[u8]>) -> bool {
         let (old, new) = self.trees();
-        if old.is_same(new) {
+        if aspect != Aspect::Modified && old.is_same(new) {
             return false;
         }
         match aspect {
+            Aspect::Modified => {
+                let modified = |state: &TableState| state.modified_within(self.index, (low, high));
+                modified(self.old) != modified(self.new)
+            }
             Aspect::Rows => {
                 let mut differences = new.diff(old, low, high);
                 while let Some(found) = differences.next() {
@@ -88,7 +79,6 @@ impl<'v> Both<'v> {
                 };
                 !self.is_same(nth(old), nth(new))
             }
-            Aspect::Modified => true,
         }
     }
 }

@@ -9,6 +9,7 @@ const HEAD_BYTES: usize = 9;
 pub(crate) const HEADER: u8 = 1;
 pub(crate) const ROWS: u8 = 2;
 pub(crate) const END: u8 = 3;
+pub(crate) const TOMBSTONES: u8 = 4;
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Frame {
@@ -37,6 +38,15 @@ pub(crate) struct TableHeader {
     pub(crate) rows: u64,
     pub(crate) modified: u64,
     pub(crate) indexes: Vec<IndexHeader>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) removals: Option<Removals>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Removals {
+    pub(crate) rows: u64,
+    pub(crate) entries: u64,
+    pub(crate) tombstones: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -129,7 +139,7 @@ pub(crate) fn rows_frame(table: u32, records: &[Vec<u8>]) -> Frame {
 
 /// The records of a rows frame.
 pub(crate) fn records_of(frame: &Frame) -> Vec<Vec<u8>> {
-    assert_eq!(frame.kind, ROWS);
+    assert!(matches!(frame.kind, ROWS | TOMBSTONES));
     let mut records = Vec::new();
     let mut at = 8;
     while at < frame.payload.len() {

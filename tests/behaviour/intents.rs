@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Table)]
-#[table(name = "jobs")]
+#[table(name = "jobs", tombstones = 3)]
 struct Job {
     #[key]
     id: String,
@@ -196,6 +196,7 @@ enum Act {
     Longest(String, String),
     NthTo(String, usize, String),
     Clear(u8),
+    IsYounger(String, String, String),
 }
 
 fn id() -> impl Strategy<Value = String> {
@@ -213,6 +214,7 @@ fn act() -> impl Strategy<Value = Act> {
         (id(), id()).prop_map(|(path, to)| Act::Longest(path, to)),
         (id(), 0..3_usize, id()).prop_map(|(from, index, to)| Act::NthTo(from, index, to)),
         (0..3_u8).prop_map(Act::Clear),
+        (id(), id(), id()).prop_map(|(one, other, to)| Act::IsYounger(one, other, to)),
     ]
 }
 
@@ -253,6 +255,13 @@ fn perform(txn: &mut impl fsmdb::Write, act: &Act) -> usize {
             let status = status(txn.table::<Job>().nth(from.., *index));
             let _ = txn.upsert(job(to, status));
             status.into()
+        }
+        Act::IsYounger(one, other, to) => {
+            let jobs = txn.table::<Job>();
+            let age = |prefix: &str| jobs.modified_under(&StartsWith(prefix));
+            let order = age(one).cmp(&age(other)) as i8 + 1;
+            let _ = txn.upsert(job(to, order as u8));
+            order as usize
         }
         Act::Clear(tag) => txn.table_mut::<Job>().index(Job::BY_TAGS).delete_all(tag),
     }

@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Table)]
-#[table(name = "jobs")]
+#[table(name = "jobs", tombstones = 3)]
 struct Job {
     #[key]
     id: u8,
@@ -343,6 +343,8 @@ enum Act {
     TakeSlot(u8, u8),
     Sum(u8),
     Clear(u8),
+    Age(u8, u8),
+    StatusAge(u8, u8),
     IsEmpty(u8),
     HasStatus(u8, u8),
     Nth(u8, u8),
@@ -358,6 +360,8 @@ fn act() -> impl Strategy<Value = Act> {
         (0..6_u8).prop_map(Act::Sum),
         (0..3_u8).prop_map(Act::Clear),
         (0..6_u8).prop_map(Act::IsEmpty),
+        (0..6_u8, 0..6_u8).prop_map(|(low, to)| Act::Age(low, to)),
+        (0..3_u8, 0..6_u8).prop_map(|(status, to)| Act::StatusAge(status, to)),
         (0..3_u8, 0..6_u8).prop_map(|(status, to)| Act::HasStatus(status, to)),
         (0..6_u8, 0..3_u8).prop_map(|(from, index)| Act::Nth(from, index)),
     ]
@@ -369,6 +373,7 @@ fn perform(txn: &mut impl Write, acts: &[Act]) -> Vec<usize> {
 }
 
 fn perform_one(txn: &mut impl Write, act: &Act) -> usize {
+    let own = Read::revision(txn).0 as usize;
     match act {
         Act::CopyStatus(from, to) => {
             let status = Read::table::<Job>(txn).get(from).map_or(9, |job| job.status);
@@ -404,6 +409,19 @@ fn perform_one(txn: &mut impl Write, act: &Act) -> usize {
             let is_empty = Read::table::<Job>(txn).is_empty();
             let _ = txn.upsert(job(*to, is_empty.into()));
             is_empty.into()
+        }
+        Act::Age(low, to) => {
+            let age = Read::table::<Job>(txn).modified_in(*low..low + 2).0 as usize;
+            let age = if age == own { 9 } else { age };
+            let _ = txn.upsert(job(*to, (age % 3) as u8));
+            age
+        }
+        Act::StatusAge(status, to) => {
+            let jobs = Read::table::<Job>(txn);
+            let age = jobs.index(Job::BY_STATUS).modified_of(status).0 as usize;
+            let age = if age == own { 9 } else { age };
+            let _ = txn.upsert(job(*to, (age % 3) as u8));
+            age
         }
         Act::HasStatus(status, to) => {
             let has = Read::table::<Job>(txn).index(Job::BY_STATUS).contains(status);

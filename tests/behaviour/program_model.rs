@@ -320,6 +320,7 @@ proptest! {
         let mut model = Model::default();
         for plans in transactions {
             let mut txn = db.write();
+            let before = model.clone();
             model.revision += 1;
             for plan in plans {
                 let program = Program::decode(&plan.program().encode().unwrap()).unwrap();
@@ -335,6 +336,9 @@ proptest! {
                 compare(&mut txn, &model)?;
             }
             txn.commit();
+            if model.rows == before.rows {
+                model.modified = before.modified;
+            }
         }
     }
 }

@@ -14,7 +14,7 @@ use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Table)]
-#[table(name = "jobs")]
+#[table(name = "jobs", tombstones = 100_000)]
 struct Job {
     #[key]
     id: String,
@@ -401,6 +401,11 @@ enum Ask {
     StatusRange(u8, u8),
     Tag(u8),
     TagRank(u8),
+    ModifiedOf(String),
+    ModifiedIn(String, String),
+    ModifiedUnder(String),
+    StatusModified(u8),
+    TagsModified(u8, u8),
     Both(Box<Ask>, Box<Ask>),
 }
 
@@ -445,6 +450,11 @@ fn answer_one(ask: &Ask, read: &impl fsmdb::Read) -> (Vec<Job>, usize) {
         Ask::StatusRange(low, high) => (rows(status.range(low..high)), 0),
         Ask::Tag(value) => (rows(tags.get(value)), 0),
         Ask::TagRank(value) => (vec![], tags.rank(value)),
+        Ask::ModifiedOf(id) => (vec![], jobs.modified_of(id).0 as usize),
+        Ask::ModifiedIn(low, high) => (vec![], jobs.modified_in(low..high).0 as usize),
+        Ask::ModifiedUnder(prefix) => (vec![], jobs.modified_under(&StartsWith(prefix)).0 as usize),
+        Ask::StatusModified(value) => (vec![], status.modified_of(value).0 as usize),
+        Ask::TagsModified(low, high) => (vec![], tags.modified_in(low..high).0 as usize),
         Ask::Both(..) => unreachable!("answered one by one"),
     }
 }
@@ -484,6 +494,11 @@ fn ask() -> impl Strategy<Value = Ask> {
         (0..3_u8, 0..4_u8).prop_map(|(low, high)| Ask::StatusRange(low, high)),
         (0..3_u8).prop_map(Ask::Tag),
         (0..3_u8).prop_map(Ask::TagRank),
+        id().prop_map(Ask::ModifiedOf),
+        (id(), id()).prop_map(|(low, high)| Ask::ModifiedIn(low, high)),
+        id().prop_map(Ask::ModifiedUnder),
+        (0..3_u8).prop_map(Ask::StatusModified),
+        (0..3_u8, 0..4_u8).prop_map(|(low, high)| Ask::TagsModified(low, high)),
     ];
     simple.prop_recursive(2, 4, 2, |ask| {
         (ask.clone(), ask).prop_map(|(one, other)| Ask::Both(Box::new(one), Box::new(other)))

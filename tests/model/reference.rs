@@ -27,6 +27,20 @@ pub(crate) struct State {
     pub(crate) pairs_modified: u64,
 }
 
+impl State {
+    /// As it is once a transaction that began with `base` is committed: a table in which everything
+    /// came and went has not changed.
+    fn after(mut self, base: &Self) -> Self {
+        if self.items == base.items {
+            self.items_modified = base.items_modified;
+        }
+        if self.pairs == base.pairs {
+            self.pairs_modified = base.pairs_modified;
+        }
+        self
+    }
+}
+
 /// An open transaction.
 #[derive(Clone, Debug)]
 pub(crate) struct Open {
@@ -253,7 +267,7 @@ impl ReferenceStateMachine for World {
             }
             Step::Commit => {
                 if let Some(open) = state.open.take() {
-                    state.committed = open.now;
+                    state.committed = open.now.after(&open.base);
                 }
             }
             Step::Rollback => state.open = None,

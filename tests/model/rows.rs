@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 /// Every kind of index on one table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Table)]
-#[table(name = "items")]
+#[table(name = "items", tombstones = 8)]
 #[index(name = "group_rank", on = (group, desc(rank)))]
 #[index(name = "initial", with = Item::initial, key = char, optional)]
 #[index(name = "parity", with = Item::parity, key = (bool, Folded))]

@@ -9,7 +9,7 @@ use super::world::{Counted, One, World};
 use crate::tree::bulk::Bulk;
 use crate::tree::{Doomed, RowRef, Tree, TreeRef, TypedTree, Workspace};
 
-fn key() -> impl Strategy<Value = Vec<u8>> {
+pub(super) fn key() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         prop::collection::vec(prop_oneof![Just(0_u8), Just(1), Just(0x61), Just(0xFF)], 0..5),
         (0_u16..400).prop_map(|n| n.to_be_bytes().to_vec()),
@@ -17,7 +17,7 @@ fn key() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-fn bound() -> impl Strategy<Value = Bound<Vec<u8>>> {
+pub(super) fn bound() -> impl Strategy<Value = Bound<Vec<u8>>> {
     prop_oneof![
         1 => Just(Bound::Unbounded),
         3 => key().prop_map(Bound::Included),
@@ -25,7 +25,7 @@ fn bound() -> impl Strategy<Value = Bound<Vec<u8>>> {
     ]
 }
 
-fn borrow(bound: &Bound<Vec<u8>>) -> Bound<&[u8]> {
+pub(super) fn borrow(bound: &Bound<Vec<u8>>) -> Bound<&[u8]> {
     bound.as_ref().map(Vec::as_slice)
 }
 

@@ -6,4 +6,5 @@ mod branches;
 mod diff;
 mod edges;
 mod histories;
+mod newest;
 mod world;

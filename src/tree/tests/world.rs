@@ -50,6 +50,8 @@ pub(super) struct World {
     pub(super) store: Store<One>,
     pub(super) newest: Held,
     pub(super) alive: Arc<AtomicUsize>,
+    /// What rows say of when they were made.
+    pub(super) revision: u64,
 }
 
 /// The entry of a row in the index: the number, then the key.
@@ -61,22 +63,38 @@ pub(super) fn entry_of(number: u32, key: &[u8]) -> Vec<u8> {
     entry
 }
 
+fn new_row(alive: &Arc<AtomicUsize>, (number, revision): (u32, u64)) -> NewRow {
+    alive.fetch_add(1, Ordering::Relaxed);
+    let meta = RowMeta { created: Revision(0), modified: Revision(revision) };
+    NewRow::new(meta, Counted { number, alive: Arc::clone(alive) })
+}
+
 impl World {
     pub(super) fn new() -> Self {
-        let trees = One(TableTrees::new(RowKind::of::<Counted>(), 1));
-        let store = Store::new(trees.clone());
+        Self::restored(&BTreeMap::new())
+    }
+
+    /// A world whose first version has rows, each with its number and the revision that it says.
+    pub(super) fn restored(rows: &BTreeMap<Vec<u8>, (u32, u64)>) -> Self {
+        let mut trees = One(TableTrees::new(RowKind::of::<Counted>(), 1));
+        let (store, alive) = (Store::new(trees.clone()), Arc::default());
         let mut writer = store.write();
+        let new = rows.iter().map(|(key, row)| (key, new_row(&alive, *row), 1));
+        let mut filled = trees.0.fill(&mut writer, new);
+        let entries = rows.iter().enumerate();
+        let entries = entries.map(|(at, (key, (number, _)))| (entry_of(*number, key), at));
+        let entries: BTreeMap<_, _> = entries.collect();
+        trees.0.fill_index(&mut writer, 0, entries.into_iter(), &mut filled);
         let mut doomed = Doomed::default();
         let version = writer.publish(&trees, &mut doomed);
         writer.finish(&mut doomed);
-        let newest = Held { trees, model: Model::new(), version, is_peek: false };
-        Self { store, newest, alive: Arc::default() }
+        let model = rows.iter().map(|(key, (number, _))| (key.clone(), *number)).collect();
+        let newest = Held { trees, model, version, is_peek: false };
+        Self { store, newest, alive, revision: 0 }
     }
 
     pub(super) fn row(&self, number: u32) -> NewRow {
-        self.alive.fetch_add(1, Ordering::Relaxed);
-        let meta = RowMeta { created: Revision(0), modified: Revision(0) };
-        NewRow::new(meta, Counted { number, alive: Arc::clone(&self.alive) })
+        new_row(&self.alive, (number, self.revision))
     }
 
     pub(super) fn alive(&self) -> usize {

@@ -12,7 +12,7 @@ use crate::crate_path::{CratePath, shown_at};
 
 /// The code that the derive adds.
 pub(super) fn expand(table: &Table<'_>) -> TokenStream {
-    let Table { ident, krate, name, version, .. } = table;
+    let Table { ident, krate, name, version, tombstones, .. } = table;
     let (key, primary_key) = (key(table), encode_primary_key(table));
     let handles = table.indexes.iter().enumerate().map(|(at, index)| handle(table, index, at));
     let definitions = table.indexes.iter().map(|index| definition(table, index));
@@ -29,6 +29,8 @@ pub(super) fn expand(table: &Table<'_>) -> TokenStream {
             const NAME: &'static ::core::primitive::str = #name;
 
             const VERSION: ::core::primitive::u32 = #version;
+
+            const TOMBSTONES: ::core::primitive::usize = #tombstones;
 
             fn encode_primary_key(&self, out: &mut #krate::KeyBuf) {
                 #primary_key

@@ -23,6 +23,7 @@ pub(super) struct Table<'a> {
     pub(super) krate: CratePath,
     pub(super) name: LitStr,
     pub(super) version: u32,
+    pub(super) tombstones: usize,
     /// The fields of the primary key, in the order of declaration.
     pub(super) keys: Vec<&'a Field>,
     /// The indexes in the order of their positions.
@@ -47,6 +48,7 @@ impl<'a> Table<'a> {
             krate: options.krate,
             name: options.name,
             version: options.version,
+            tombstones: options.tombstones,
             keys,
             indexes,
         })
@@ -75,6 +77,7 @@ fn named_fields(input: &DeriveInput) -> Result<Vec<&Field>> {
 struct TableOptions {
     name: LitStr,
     version: u32,
+    tombstones: usize,
     krate: CratePath,
 }
 
@@ -82,13 +85,17 @@ impl TableOptions {
     fn parse(input: &DeriveInput) -> Result<Self> {
         let mut name: Given<LitStr> = None;
         let mut version: Given<LitInt> = None;
+        let mut tombstones: Given<LitInt> = None;
         let mut krate: Given<Path> = None;
         for attribute in input.attrs.iter().filter(|one| one.path().is_ident("table")) {
             read_options(attribute, |option| match option.name() {
                 "name" => option.set_parsed(&mut name, "name = \"jobs\""),
                 "version" => option.set_parsed(&mut version, "version = 1"),
+                "tombstones" => option.set_parsed(&mut tombstones, "tombstones = 4096"),
                 "crate" => option.set_crate(&mut krate),
-                _ => Err(option.unknown("`name = \"...\"`, `version = 1` and `crate = \"path\"`")),
+                _ => Err(option.unknown(
+                    "`name = \"...\"`, `version = 1`, `tombstones = 4096` and `crate = \"path\"`",
+                )),
             })?;
         }
         let Some((_, name)) = name else {
@@ -99,15 +106,20 @@ impl TableOptions {
             return Err(Error::new(input.ident.span(), message));
         };
         check_table_name(&name.value()).map_err(|message| Error::new(name.span(), message))?;
-        let version = match version {
-            None => 1,
-            Some((_, literal)) => literal.base10_parse().map_err(|_| {
-                let message = format!("a version is a number from 0 to {}", u32::MAX);
-                Error::new(literal.span(), message)
-            })?,
-        };
-        Ok(Self { name, version, krate: CratePath::new(krate.map(|(_, path)| path)) })
+        let version = number(version, "a version")?.unwrap_or(1);
+        let tombstones = number(tombstones, "the number of tombstones")?.unwrap_or(0) as usize;
+        let krate = CratePath::new(krate.map(|(_, path)| path));
+        Ok(Self { name, version, tombstones, krate })
     }
+}
+
+/// The value of an option that is a number.
+fn number(given: Given<LitInt>, what: &str) -> Result<Option<u32>> {
+    let Some((_, literal)) = given else { return Ok(None) };
+    let number = literal.base10_parse().map_err(|_| {
+        Error::new(literal.span(), format!("{what} is a number from 0 to {}", u32::MAX))
+    })?;
+    Ok(Some(number))
 }
 
 /// The fields that `#[key]` marks.
