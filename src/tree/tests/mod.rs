@@ -3,6 +3,7 @@
 
 mod audit;
 mod branches;
+mod density;
 mod diff;
 mod edges;
 mod histories;
