@@ -104,10 +104,23 @@ impl Contents {
 
     /// Ends the noting of removals since `base`, which the transaction began with.
     pub(crate) fn settle_removals(&mut self, base: &Self) {
+        if self.schema.with_tombstones().is_empty() {
+            return;
+        }
         let schema = StdArc::clone(&self.schema);
         for position in schema.with_tombstones() {
             if self.table(*position).has_pending_removals() {
                 self.table_mut(*position).settle_removals(base.table(*position));
+            }
+        }
+    }
+
+    /// Begins anew with the noting of removals, on a view of a transaction.
+    pub(crate) fn close_removals(&mut self) {
+        let schema = StdArc::clone(&self.schema);
+        for position in schema.with_tombstones() {
+            if self.table(*position).has_pending_removals() {
+                self.table_mut(*position).close_removals();
             }
         }
     }

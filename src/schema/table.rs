@@ -64,6 +64,11 @@ pub trait Table: Serialize + DeserializeOwned + Send + Sync + Sized + 'static {
     /// They are part of the state, and of its snapshots. Without tombstones, the default, every
     /// such revision is that of the whole table, and nothing is paid for it. At most
     /// [`TOMBSTONES_MAX`](crate::limits::TOMBSTONES_MAX).
+    ///
+    /// A table that begins to remember, or gets another index, counts everything in the snapshot
+    /// that it is loaded from as forgotten. So replicas whose schema changes in this way must begin
+    /// from one snapshot; and an index that gets another meaning needs another name, or the table
+    /// another [`VERSION`](Table::VERSION).
     const TOMBSTONES: usize = 0;
 
     /// Appends the encoding of this row's primary key to `out`.

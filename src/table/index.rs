@@ -169,8 +169,11 @@ impl<T: Table, K, C> IndexReader<'_, T, K, C> {
     #[must_use]
     pub fn modified_of<Q: AsKey<K> + ?Sized>(&self, value: &Q) -> Revision {
         let value = encode(value);
+        if let Some(reading) = self.reading {
+            reading.modified_value(self.position, &value, self.state.schema());
+        }
         let (low, high) = prefix_bounds(value);
-        self.modified_within(as_bytes(&low), as_bytes(&high))
+        self.state.modified_within(Some(self.position), (as_bytes(&low), as_bytes(&high)))
     }
 
     /// As [`modified_of`](IndexReader::modified_of), of all values that lie in `range`.

@@ -209,7 +209,11 @@ impl<'a, T: Table> TableReader<'a, T> {
     #[must_use]
     pub fn modified_of<Q: AsKey<T::Key> + ?Sized>(&self, key: &Q) -> Revision {
         let key = encode(key);
-        self.modified_within(Bound::Included(&key), Bound::Included(&key))
+        if let Some(reading) = self.reading {
+            reading.modified_key(&key, self.state.schema());
+        }
+        let bound = Bound::Included(key.as_slice());
+        self.state.modified_within(None, (bound, bound))
     }
 
     /// The revision of the last commit that put, changed or deleted a row whose primary key lies in
@@ -221,17 +225,21 @@ impl<'a, T: Table> TableReader<'a, T> {
     }
 
     /// The revision of the last commit that put, changed or deleted a row whose primary key begins
-    /// with the components of `prefix`; it never decreases, also across deletes and restores. What
-    /// a blocking query compares with the revision that its client has seen.
+    /// with the components of `prefix`; it never decreases within one history, also across deletes,
+    /// saving and loading. What a blocking query compares with the revision that its client has
+    /// seen.
     ///
     /// It is exact as long as the table remembers what was removed since
     /// ([`Table::TOMBSTONES`](crate::Table::TOMBSTONES)), and otherwise not below the last removal
     /// that it has forgotten: never too low. Of a table without tombstones it is
-    /// [`modified`](TableReader::modified)..
+    /// [`modified`](TableReader::modified). In an open transaction what came and went counts, after
+    /// its commit it does not.
     ///
-    /// O(log n) and the tombstones of the range; after a restore O(rows of the range), until one of
-    /// them is written. A [watch](crate::Snapshot::watch) on it ends when something of the range is
-    /// put, changed or deleted, not when the table forgets.
+    /// O(log n), the tombstones of the range, and the nodes of the range from which something was
+    /// taken since; after a restore O(rows of the range), until one of them is written. A
+    /// [watch](crate::Snapshot::watch) on it ends when something of the range is put, changed or
+    /// deleted; that the table forgets ends none. An optimistic transaction that asks conflicts
+    /// with every commit that changes the table.
     ///
     /// ```
     /// # use fsmdb::{Db, StartsWith, Table};

@@ -155,6 +155,28 @@ impl<'a> Reading<'a> {
         if schema.tombstones > 0 {
             return self.span(index, bounds, Aspect::Modified);
         }
+        self.modified_table();
+    }
+
+    /// As [`modified`](Reading::modified), of one row.
+    #[cold]
+    pub(super) fn modified_key(self, key: &[u8], schema: &TableSchema) {
+        if schema.tombstones > 0 {
+            return self.key(None, key, Aspect::Modified);
+        }
+        self.modified_table();
+    }
+
+    /// As [`modified`](Reading::modified), of one value of an index.
+    #[cold]
+    pub(super) fn modified_value(self, index: usize, value: &[u8], schema: &TableSchema) {
+        if schema.tombstones > 0 {
+            return self.value(index, value, schema.indexes[index].unique, Aspect::Modified);
+        }
+        self.modified_table();
+    }
+
+    fn modified_table(self) {
         self.span(None, (Bound::Unbounded, Bound::Unbounded), Aspect::Modified);
     }
 

@@ -6,10 +6,10 @@
 //! the oldest are forgotten first. Below them is a floor: up to that revision something may have
 //! been taken out anywhere. A table that asks for no tombstones remembers nothing.
 //!
-//! Tombstones are part of the state: the same changes leave the same ones on every replica, and a
-//! snapshot carries them. A transaction first notes what its statements took out. When it commits,
-//! what the version below it had, and its own has not, leaves tombstones: what came and went within
-//! one transaction leaves nothing.
+//! Tombstones are part of the state: on replicas of one schema and one beginning the same changes
+//! leave the same ones, and a snapshot carries them. A transaction first notes what its statements
+//! took out. When it commits, what the version below it had, and its own has not, leaves
+//! tombstones: what came and went within one transaction leaves nothing.
 //!
 //! # Invariants
 //!
@@ -100,7 +100,8 @@ impl Removals {
     pub(super) fn settle(&mut self, limit: usize, is_gone: impl Fn(TreeNumber, &[u8]) -> bool) {
         let Some(pending) = self.pending.take() else { return };
         for ((tree, key), value) in &pending.keys {
-            if is_gone(*tree, key) {
+            let is_known = pending.revision > self.floors.of(*tree);
+            if is_known && is_gone(*tree, key) {
                 self.bury(limit, *tree, &key[..*value], pending.revision);
             }
         }

@@ -72,6 +72,11 @@ impl TableState {
         });
     }
 
+    /// Makes tombstones of all that a transaction took out of it.
+    pub(crate) fn close_removals(&mut self) {
+        self.removals = self.removals.closed(self.schema.tombstones);
+    }
+
     /// Whether a transaction has taken something out of it that it remembers.
     pub(crate) fn has_pending_removals(&self) -> bool {
         self.removals.is_pending()

@@ -165,7 +165,10 @@ impl ChangeLog {
             let is_there = |contents: &Contents| contents.table(table).row(key).is_some();
             *is_changed = *is_changed || is_there(after) || is_there(before);
         });
-        self.for_each_fill(&mut |table| *is_changed.entry(table).or_default() = true);
+        self.for_each_fill(&mut |table| {
+            let has_rows = |contents: &Contents| contents.table(table).len() > 0;
+            *is_changed.entry(table).or_insert(false) |= has_rows(before) || has_rows(after);
+        });
         is_changed.into_iter().filter(|(_, changed)| !changed).map(|(table, _)| table).collect()
     }
 

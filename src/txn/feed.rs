@@ -40,7 +40,8 @@ impl<T> Changes<T> {
     }
 
     /// Gives the current version, and a feed of everything that is committed after it: nothing is
-    /// missing between the two, and nothing is in both.
+    /// missing between the two, and nothing is in both. After the last handle on the database is
+    /// gone, the version is one without rows.
     pub fn follow(self) -> (Snapshot, Feed) {
         let (position, current) = self.hub.open_feed();
         let feed = Feed::new(self.hub, self.filter, position, current.revision);
@@ -354,7 +355,7 @@ impl Feed {
     /// Goes to behind the current version, and gives it: the items up to there are left out.
     ///
     /// What a feed has missed that [`Lagged`] is the difference of this version and the last one
-    /// that was seen.
+    /// that was seen. After the last handle on the database is gone, it is a version without rows.
     pub fn catch_up(&mut self) -> Snapshot {
         self.items.clear();
         let current = self.hub.skip(&mut self.position);

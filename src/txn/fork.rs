@@ -86,7 +86,8 @@ impl Snapshot {
     /// ```
     #[must_use]
     pub fn fork(&self) -> Fork {
-        let (contents, work) = (self.contents().clone(), Branch::new(self.version()));
+        let (mut contents, work) = (self.contents().clone(), Branch::new(self.version()));
+        contents.close_removals();
         let draft = Draft::new(contents, work, ChangeLog::default(), self.revision().next());
         Fork { draft, origin: self.clone() }
     }

@@ -105,6 +105,8 @@ enum Step {
     Put(Put),
     Delete(u8),
     DeleteAll,
+    /// Deletes all and puts these, which begin with their numbers.
+    Fill(Vec<(u8, Vec<u8>)>),
     Savepoint,
     RollBack,
     Abort,
@@ -120,6 +122,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         12 => put,
         6 => (0..IDS).prop_map(Step::Delete),
         1 => Just(Step::DeleteAll),
+        1 => prop::collection::vec((0..VALUES, prop::collection::vec(0..VALUES, 0..2)), 0..5)
+            .prop_map(Step::Fill),
         1 => Just(Step::Savepoint),
         1 => Just(Step::RollBack),
         1 => Just(Step::Abort),
@@ -208,6 +212,27 @@ fn put(db: &mut impl Write, put: &Put) -> bool {
     true
 }
 
+fn fill<T: Table + From<Put>>(txn: &mut WriteTxn<'_>, rows: &[Put]) {
+    let count = txn.table_mut::<T>().insert_all(rows.iter().cloned().map(T::from)).unwrap();
+    assert_eq!(count, rows.len());
+}
+
+/// Does what stands of a transaction in another database, by an optimistic one.
+fn repeat(other: &Db, net: &[Result<Put, u8>]) {
+    let mut txn = other.optimistic();
+    for step in net {
+        match step {
+            Ok(row) => assert!(put(&mut txn, row)),
+            Err(id) => delete(&mut txn, *id),
+        }
+    }
+    if txn.is_changed() {
+        other.commit(txn).unwrap();
+    } else {
+        other.write().commit();
+    }
+}
+
 fn delete(db: &mut impl Write, id: u8) {
     Write::table_mut::<Exact>(db).delete(name_of(id).as_str());
     Write::table_mut::<Few>(db).delete(name_of(id).as_str());
@@ -278,6 +303,17 @@ impl<'db> Run<'db> {
                 (0..IDS).for_each(|id| self.model.delete(id, revision));
                 self.net.extend((0..IDS).map(Err));
             }
+            Step::Fill(rows) => {
+                self.step(Step::DeleteAll, before);
+                let rows = rows.into_iter().zip(0..IDS);
+                let rows: Vec<_> =
+                    rows.map(|((group, tags), id)| Put { id, group, tags, slot: None }).collect();
+                fill::<Exact>(&mut self.txn, &rows);
+                fill::<Few>(&mut self.txn, &rows);
+                fill::<None_>(&mut self.txn, &rows);
+                rows.iter().for_each(|row| self.model.put(row, revision));
+                self.net.extend(rows.into_iter().map(Ok));
+            }
             Step::Savepoint => {
                 let savepoint = self.txn.savepoint();
                 self.savepoint = Some((savepoint, self.model.clone(), self.net.len()));
@@ -319,6 +355,7 @@ fn reloaded(db: &Db, said: &Answers) -> Db {
 
 fn run(steps: Vec<Step>) {
     let mut db = built(Db::builder()).build().unwrap();
+    let other = built(Db::builder()).build().unwrap();
     let (mut model, mut said) = (Model::default(), Answers::new());
     let mut steps = steps.into_iter().peekable();
     while steps.peek().is_some() {
@@ -341,7 +378,9 @@ fn run(steps: Vec<Step>) {
             }
         }
         compare(&fork, &run.model, &mut said.clone());
+        repeat(&other, &run.net);
         model = run.commit(&model);
+        assert_eq!(file_of(&other), file_of(&db), "net changes leave the same tombstones");
         compare(&db.read(), &model, &mut said);
         db.check().unwrap();
         if matches!(end, Step::Reload) {

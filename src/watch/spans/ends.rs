@@ -1,6 +1,7 @@
 //! The highest ends of blocks.
 
 use std::cmp::Ordering;
+use std::ops::Range;
 
 use super::Place;
 use super::head::{Wide, cmp_ends, wide, wide_end};
@@ -52,15 +53,21 @@ pub(super) struct Tournament {
 }
 
 impl Tournament {
-    pub(super) fn fill<V>(
+    /// Puts other blocks, with these ends, in the place of `old`, of `len` blocks.
+    pub(super) fn splice<V>(
         &mut self,
-        reaches: impl ExactSizeIterator<Item = End>,
+        len: usize,
+        old: Range<usize>,
+        new: impl Iterator<Item = End>,
         all: &[Place<V>],
     ) {
+        let half = self.ends.len() / 2;
+        let mut reaches = self.ends[half..half + len].to_vec();
+        reaches.splice(old, new);
         let half = reaches.len().next_power_of_two();
         self.ends.clear();
         self.ends.resize(half, End::NONE);
-        self.ends.extend(reaches);
+        self.ends.append(&mut reaches);
         self.ends.resize(2 * half, End::NONE);
         for at in (1..half).rev() {
             self.ends[at] = self.ends[2 * at].max(self.ends[2 * at + 1], all);

@@ -79,7 +79,7 @@ impl<V> Spans<V> {
         // All at once, rather than one after the other.
         let lower: usize = some.iter().map(|first| usize::from(*first < wanted)).sum();
         let rest = &self.firsts[top + lower..];
-        let equal = rest.iter().take_while(|first| **first == wanted).count();
+        let equal = rest.partition_point(|first| *first == wanted);
         let first = |at: usize| &self.places[self.blocks[at].places[0] as usize].span;
         top + lower + partition(equal, |at| is_before(first(top + lower + at)))
     }
@@ -109,7 +109,7 @@ impl<V> Spans<V> {
             None => {
                 let place = self.settle(span.clone());
                 self.blocks.push(Block::new(vec![place], &self.places));
-                self.count_blocks();
+                self.relist(0, 0, 1);
                 place
             }
         };
@@ -138,7 +138,7 @@ impl<V> Spans<V> {
             let other = whole.places.split_off(whole.len() / 2);
             whole.take_heads(&self.places);
             self.blocks.insert(block + 1, Block::new(other, &self.places));
-            self.count_blocks();
+            self.relist(block, 1, 2);
             return place;
         }
         if at == 0 {
@@ -159,7 +159,6 @@ impl<V> Spans<V> {
         let value = self.places[place as usize].value.take();
         self.free.push(place);
         if self.blocks[block].len() < BLOCK_MIN && self.shrink(block) {
-            self.count_blocks();
             return value;
         }
         if at == 0 {
@@ -184,6 +183,7 @@ impl<V> Spans<V> {
     fn shrink(&mut self, block: usize) -> bool {
         if self.blocks[block].len() == 0 {
             self.blocks.remove(block);
+            self.relist(block, 1, 0);
             return true;
         }
         let fits = |one: usize| {
@@ -195,23 +195,24 @@ impl<V> Spans<V> {
         let other = self.blocks.remove(one + 1);
         self.blocks[one].places.extend(other.places);
         self.blocks[one].take_heads(&self.places);
+        self.relist(one, 2, 1);
         true
     }
 
-    /// Makes anew what is known of all blocks.
-    fn count_blocks(&mut self) {
+    /// Lists `now` blocks from `from` on in the place of the `before` that stood there.
+    fn relist(&mut self, from: usize, before: usize, now: usize) {
         if self.blocks.is_empty() {
             // Nothing is left, so nothing is kept.
             *self = Self::default();
             return;
         }
         let Self { places, blocks, firsts, tops, ends, .. } = self;
+        let (old, new) = (from..from + before, &blocks[from..from + now]);
         let first = |block: &Block| wide(&places[block.places[0] as usize].span.low.key);
-        firsts.clear();
-        firsts.extend(blocks.iter().map(first));
+        ends.splice(firsts.len(), old.clone(), new.iter().map(|block| block.reach(places)), places);
+        firsts.splice(old, new.iter().map(first));
         tops.clear();
         tops.extend(firsts.iter().step_by(TOP_BLOCKS));
-        ends.fill(blocks.iter().map(|block| block.reach(places)), places);
     }
 
     /// Calls `visit` with what is attached to each stretch that `key` lies in; O(log n) and one
