@@ -43,7 +43,7 @@ pub use prefix::{PrefixEnd, StartsWith, StartsWithBytes};
 pub(crate) use print::print_key;
 pub(crate) use print::{print_bytes, print_from};
 pub use range::KeyRange;
-pub(crate) use range::prefix_bounds;
+pub(crate) use range::{bounds_under, prefix_bounds};
 pub use reader::{KeyError, KeyReader};
 pub use text::TextKey;
 pub(crate) use text::shorten_text;

@@ -18,7 +18,7 @@ use std::ops::{
 };
 
 use super::buf::successor;
-use super::{AsKey, KeyBuf, encode};
+use super::{AsKey, AsPrefix, KeyBuf, encode};
 
 /// A range of keys of type `K`: `low..high`, `low..=high`, `..high`, `low..`, `..`, or a pair of
 /// [`Bound`]s.
@@ -105,6 +105,15 @@ fn typed_bounds<K, Q: AsKey<K>>(low: Bound<&Q>, high: Bound<&Q>) -> (Bound<KeyBu
 pub(crate) fn prefix_bounds(prefix: KeyBuf) -> (Bound<KeyBuf>, Bound<KeyBuf>) {
     let upper = after(prefix.clone()).map_or(Bound::Unbounded, Bound::Excluded);
     (Bound::Included(prefix), upper)
+}
+
+/// The bounds of the keys that begin with the components of `prefix`.
+pub(crate) fn bounds_under<K, P: AsPrefix<K> + ?Sized>(
+    prefix: &P,
+) -> (Bound<KeyBuf>, Bound<KeyBuf>) {
+    let mut encoded = KeyBuf::new();
+    prefix.encode_prefix(&mut encoded);
+    prefix_bounds(encoded)
 }
 
 /// The smallest byte string above all that start with `prefix`, if there is one.

@@ -9,7 +9,7 @@ use super::question::Aspect;
 use super::reading::Reading;
 use super::rows::Rows;
 use super::state::{TableState, as_bytes};
-use crate::key::{AsKey, AsPrefix, KeyBuf, KeyRange, TextKey, encode, prefix_bounds};
+use crate::key::{AsKey, AsPrefix, KeyBuf, KeyRange, TextKey, bounds_under, encode, prefix_bounds};
 use crate::revision::Revision;
 use crate::schema::{Index, Many, Table, Unique};
 use crate::tree::{Row, TypedTree};
@@ -154,9 +154,7 @@ impl<'a, T: Table, K, C> IndexReader<'a, T, K, C> {
     /// A component matches whole: `("a",)` never finds `("ab", _)`.
     #[must_use]
     pub fn prefix<P: AsPrefix<K> + ?Sized>(&self, prefix: &P) -> Rows<'a, T> {
-        let mut encoded = KeyBuf::new();
-        prefix.encode_prefix(&mut encoded);
-        let (low, high) = prefix_bounds(encoded);
+        let (low, high) = bounds_under(prefix);
         self.rows(low, high, None)
     }
 }
@@ -187,9 +185,7 @@ impl<T: Table, K, C> IndexReader<'_, T, K, C> {
     /// of `prefix`.
     #[must_use]
     pub fn modified_under<P: AsPrefix<K> + ?Sized>(&self, prefix: &P) -> Revision {
-        let mut encoded = KeyBuf::new();
-        prefix.encode_prefix(&mut encoded);
-        let (low, high) = prefix_bounds(encoded);
+        let (low, high) = bounds_under(prefix);
         self.modified_within(as_bytes(&low), as_bytes(&high))
     }
 

@@ -9,7 +9,7 @@ use super::question::Aspect;
 use super::reading::Reading;
 use super::rows::Rows;
 use super::state::{TableState, as_bytes};
-use crate::key::{AsKey, AsPrefix, KeyBuf, KeyRange, TextKey, encode, prefix_bounds};
+use crate::key::{AsKey, AsPrefix, KeyBuf, KeyRange, TextKey, bounds_under, encode};
 use crate::revision::Revision;
 use crate::schema::{Cardinality, Index, Table};
 use crate::tree::{Row, TypedTree};
@@ -192,9 +192,7 @@ impl<'a, T: Table> TableReader<'a, T> {
     /// A component matches whole: `("a",)` never finds `("ab", 1)`.
     #[must_use]
     pub fn prefix<P: AsPrefix<T::Key> + ?Sized>(&self, prefix: &P) -> Rows<'a, T> {
-        let mut encoded = KeyBuf::new();
-        prefix.encode_prefix(&mut encoded);
-        let (low, high) = prefix_bounds(encoded);
+        let (low, high) = bounds_under(prefix);
         self.rows(low, high)
     }
 
@@ -267,9 +265,7 @@ impl<'a, T: Table> TableReader<'a, T> {
     /// ```
     #[must_use]
     pub fn modified_under<P: AsPrefix<T::Key> + ?Sized>(&self, prefix: &P) -> Revision {
-        let mut encoded = KeyBuf::new();
-        prefix.encode_prefix(&mut encoded);
-        let (low, high) = prefix_bounds(encoded);
+        let (low, high) = bounds_under(prefix);
         self.modified_within(as_bytes(&low), as_bytes(&high))
     }
 

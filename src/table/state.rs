@@ -62,14 +62,12 @@ impl TableState {
 
     /// Makes tombstones of what the transaction that made this table of `base` took out of it.
     pub(crate) fn settle_removals(&mut self, base: &Self) {
-        let Self { schema, trees, removals, .. } = self;
-        removals.settle(schema.tombstones, |tree, key| {
-            let has = |trees: &TableTrees| match index_of(tree) {
-                None => trees.rows().get(key).is_some(),
-                Some(index) => trees.index(index).get(key).is_some(),
-            };
-            has(&base.trees) && !has(trees)
+        let mut removals = std::mem::take(&mut self.removals);
+        removals.settle(self.schema.tombstones, |tree, key| {
+            let has = |state: &Self| state.tree(index_of(tree)).get(key).is_some();
+            has(base) && !has(self)
         });
+        self.removals = removals;
     }
 
     /// Makes tombstones of all that a transaction took out of it.
