@@ -3,7 +3,7 @@
 //! `cargo run --example snapshots`
 
 use anyhow::{Result, ensure};
-use fsmdb::{Db, Progress, Table};
+use fsmdb::{Db, Progress, SaveOptions, Table};
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, Serialize, Deserialize, Table)]
@@ -32,12 +32,13 @@ fn main() -> Result<()> {
     txn.commit();
 
     let mut file = Vec::new();
-    db.read().save_with(&mut file, |progress| {
+    let options = SaveOptions::new().progress(|progress| {
         if progress.rows == progress.rows_total {
             println!("saved {} rows in {} bytes", progress.rows, progress.bytes);
         }
         Progress::CONTINUE
-    })?;
+    });
+    db.read().save_with(&mut file, options)?;
     print!("{}", fsmdb::inspect(file.as_slice())?);
 
     let copy = Db::builder().table::<Reading>().load(file.as_slice())?;

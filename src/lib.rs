@@ -143,7 +143,9 @@
 
 #![deny(unsafe_code)]
 
+mod carried;
 mod db;
+mod digest;
 mod error;
 mod history;
 mod key;
@@ -186,9 +188,12 @@ pub use key::{
     PrefixEnd, StartsWith, StartsWithBytes, TextKey, decode, encode,
 };
 pub use machine::{CarriesIntents, Fsm, Machine, MachineError, Outcome, testing};
-pub use revision::{Applied, Revision};
+pub use revision::{Applied, Incarnation, InvalidIncarnation, Revision};
 pub use schema::{Cardinality, Index, IndexDef, IndexKeys, Many, Table, Unique};
-pub use snapshot::{Progress, SnapshotError, Summary, TableSummary, inspect};
+pub use snapshot::{
+    Base, EncryptionKey, LoadOptions, Progress, SaveOptions, SnapshotError, Summary, TableSummary,
+    inspect, inspect_with,
+};
 pub use table::{IndexReader, Rows, TableReader};
 pub use tree::{Row, SharedRow};
 pub use txn::{

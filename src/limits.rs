@@ -58,14 +58,44 @@ pub const DEPTH_MAX: usize = 128;
 
 /// Size at which a frame of rows is closed, in bytes.
 ///
-/// Large enough that the checksum and the system call are cheap, small enough that a reader needs
-/// little memory. A single row larger than this gets a frame of its own.
+/// Large enough that the checksum and the system call are cheap and that compression finds what
+/// repeats, small enough that a reader needs little memory. A single row larger than this gets a
+/// frame of its own.
 pub const FRAME_BYTES_TARGET: usize = 64 * 1024;
 
-/// Largest frame a reader accepts, in bytes: one row of the largest size with its envelope.
+/// Largest frame a reader accepts, in bytes: one row of the largest size with its key and envelope.
 ///
-/// A longer length header is refused before anything is allocated for it.
-pub const FRAME_BYTES_MAX: usize = ROW_BYTES_MAX + 1024;
+/// A longer one is refused before anything is allocated for it.
+pub const FRAME_BYTES_MAX: usize = ROW_BYTES_MAX + KEY_BYTES_MAX + 1024;
+
+/// Largest payload of one chunk of a snapshot file, in bytes, before it is compressed and
+/// encrypted; stored, a chunk has less than 1 MiB.
+///
+/// What a reader holds of a file at a time, whatever a length in the file says. A longer frame goes
+/// on in further chunks.
+pub const CHUNK_BYTES_MAX: usize = 1024 * 1024 - 1024;
+
+/// Rows that are handed to a thread at once when a snapshot file is written.
+///
+/// Enough work that handing it over costs nothing, and little enough that all threads have some. It
+/// is part of the format: frames end where a batch ends, however many threads there are.
+pub const SNAPSHOT_BATCH_ROWS: usize = 1024;
+
+/// Bytes that one thread encodes before it hands them over, when rows are large.
+///
+/// Bounds the memory of saving by the number of threads.
+pub const SNAPSHOT_BATCH_BYTES: usize = 1024 * 1024;
+
+/// Most threads that save or load one snapshot file; more are not started.
+///
+/// One thread reads or writes, and that is the limit long before.
+pub const SNAPSHOT_THREADS_MAX: usize = 64;
+
+/// Most bytes that are carried from a snapshot file for those who know what they are: sections and
+/// tables that the schema does not have.
+///
+/// They are kept in memory as they stand. Loading a file with more fails.
+pub const CARRIED_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// Largest encoded command of a state machine, in bytes.
 ///

@@ -57,6 +57,15 @@ pub(crate) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ReadError> {
     Ok(value)
 }
 
+/// Where the value begins in a record, which is an array of two revisions and the value; 0 in what
+/// is no record.
+pub(crate) fn value_of_record(record: &[u8]) -> usize {
+    let mut position = 0;
+    let mut next = || element_at(record, &mut position);
+    let is_record = next() == Some(3) && next() == Some(0) && next() == Some(0);
+    if is_record { position } else { 0 }
+}
+
 /// Walks `bytes` as exactly one value, without decoding it: its structure must be whole and no
 /// deeper than [`DEPTH_MAX`].
 pub(crate) fn check(bytes: &[u8]) -> Result<(), ReadError> {

@@ -18,7 +18,8 @@ use std::sync::Arc as StdArc;
 
 use im::Vector;
 
-use crate::revision::{Applied, Revision};
+use crate::carried::Carried;
+use crate::revision::{Applied, Incarnation, Revision};
 use crate::schema::Schema;
 use crate::sync::Arc;
 use crate::table::{Planner, TableState};
@@ -40,6 +41,9 @@ pub(crate) struct Contents {
     pub(crate) schema: StdArc<Schema>,
     pub(crate) revision: Revision,
     pub(crate) applied: Applied,
+    pub(crate) incarnation: Incarnation,
+    /// What a file had that the schema does not know.
+    pub(crate) carried: Option<StdArc<Carried>>,
     /// The tables at their positions in the schema.
     tables: Vector<StdArc<TableState>>,
 }
@@ -99,7 +103,14 @@ impl Contents {
     pub(crate) fn empty(schema: StdArc<Schema>) -> Self {
         let tables = schema.tables().iter().map(|table| TableState::new(StdArc::clone(table)));
         let tables = tables.map(StdArc::new).collect();
-        Self { schema, revision: Revision(0), applied: Applied::default(), tables }
+        Self {
+            schema,
+            revision: Revision(0),
+            applied: Applied::default(),
+            incarnation: Incarnation::default(),
+            carried: None,
+            tables,
+        }
     }
 
     /// Ends the noting of removals since `base`, which the transaction began with.

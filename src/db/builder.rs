@@ -9,7 +9,7 @@ use crate::error::SchemaError;
 use crate::history::Retention;
 use crate::root::{Contents, Root};
 use crate::schema::{Schema, Table, TableSchema};
-use crate::snapshot::{self, Progress, SnapshotError};
+use crate::snapshot::{self, LoadOptions, SnapshotError};
 use crate::watch::{AgeLimit, FeedLimits, OldSnapshot, Options};
 
 /// Describes a database: its tables, in the order in which snapshots write them.
@@ -84,11 +84,10 @@ impl Builder {
     ///
     /// [`SnapshotError`] with the byte offset, table and row, or with the [`SchemaError`].
     pub fn load<R: io::Read>(self, source: R) -> Result<Db, SnapshotError> {
-        self.load_with(source, |_| Progress::CONTINUE)
+        self.load_with(source, LoadOptions::new())
     }
 
-    /// As [`load`](Builder::load), telling `progress` how far it is after each frame; it can
-    /// cancel.
+    /// As [`load`](Builder::load), decrypted, limited, told of and cancelled as `options` say.
     ///
     /// # Errors
     ///
@@ -96,10 +95,10 @@ impl Builder {
     pub fn load_with<R: io::Read>(
         self,
         source: R,
-        mut progress: impl FnMut(Progress<'_>) -> std::ops::ControlFlow<()>,
+        options: LoadOptions<'_>,
     ) -> Result<Db, SnapshotError> {
         let schema = Arc::new(Schema::new(self.tables)?);
-        let root = snapshot::load(&schema, source, &mut progress)?;
+        let root = snapshot::load(&schema, source, options)?;
         Ok(Db::with_root(root, self.options))
     }
 }

@@ -18,7 +18,7 @@ use crate::key::AsKey;
 use crate::revision::{Applied, Revision};
 use crate::root::{Contents, Root};
 use crate::schema::{Schema, Table};
-use crate::snapshot::{self, Progress, SnapshotError};
+use crate::snapshot::{self, LoadOptions, SnapshotError};
 use crate::sync::{Arc, AtomicBool, Ordering, WriterGuard, WriterLock};
 use crate::tree::Doomed;
 use crate::txn::{self, Changes, HistoryError, Memory, RowVersion, Snapshot, WaitFor, WriteTxn};
@@ -265,7 +265,7 @@ impl Db {
         if self.is_owned() {
             return Err(SnapshotError::NotWritable);
         }
-        let root = snapshot::load(&self.shared.schema, source, &mut |_| Progress::CONTINUE)?;
+        let root = snapshot::load(&self.shared.schema, source, LoadOptions::new())?;
         let guard = self.shared.writer.lock();
         if self.is_owned() {
             return Err(SnapshotError::NotWritable);
@@ -326,7 +326,7 @@ impl Db {
         source: R,
         accept: impl FnOnce(Revision, Applied) -> Result<T, E>,
     ) -> Result<T, E> {
-        let root = snapshot::load(&self.shared.schema, source, &mut |_| Progress::CONTINUE)?;
+        let root = snapshot::load(&self.shared.schema, source, LoadOptions::new())?;
         let guard = self.shared.writer.lock();
         let accepted = accept(root.revision, root.applied)?;
         self.replace(root, guard);

@@ -16,6 +16,8 @@ use crate::tree::{NewRow, RowKind, RowMeta, RowRef};
 pub(crate) struct TableSchema {
     pub(crate) name: Arc<str>,
     pub(crate) version: u32,
+    /// The names of the fields of the primary key.
+    pub(crate) key_fields: &'static [&'static str],
     /// Most tombstones of the table.
     pub(crate) tombstones: usize,
     pub(crate) indexes: Vec<IndexSchema>,
@@ -38,6 +40,7 @@ impl TableSchema {
         Self {
             name: Arc::from(T::NAME),
             version: T::VERSION,
+            key_fields: T::KEY_FIELDS,
             tombstones: T::TOMBSTONES,
             indexes,
             rows: Box::new(Typed::<T> { definitions }),
@@ -106,8 +109,9 @@ pub(crate) trait RowType: Send + Sync {
     fn index_values(&self, position: usize, row: RowRef<'_>, out: &mut IndexKeys);
     fn print_primary(&self, reader: &mut KeyReader<'_>) -> String;
     fn print_value(&self, position: usize, reader: &mut KeyReader<'_>) -> String;
-    /// Appends the record of `row`, MessagePack `[created, modified, {field: value}]`, to `out`.
-    fn encode(&self, row: RowRef<'_>, out: &mut Vec<u8>) -> Result<(), String>;
+    /// Appends the record of `row`, MessagePack `[created, modified, {field: value}]`, to `out`;
+    /// gives where in `out` its value begins.
+    fn encode(&self, row: RowRef<'_>, out: &mut Vec<u8>) -> Result<usize, String>;
     /// Reads one record that fills `bytes` whole.
     fn decode(&self, bytes: &[u8]) -> Result<NewRow, ReadError>;
     /// Appends the value of `row`, MessagePack `{field: value}`, to `out`.
@@ -150,10 +154,11 @@ impl<T: Table> RowType for Typed<T> {
         (self.definitions[position].print)(reader)
     }
 
-    fn encode(&self, row: RowRef<'_>, out: &mut Vec<u8>) -> Result<(), String> {
-        let row = row.typed::<T>();
+    fn encode(&self, row: RowRef<'_>, out: &mut Vec<u8>) -> Result<usize, String> {
+        let (row, start) = (row.typed::<T>(), out.len());
         let record = Record(row.created(), row.modified(), row.value());
-        messagepack::write(&record, out)
+        messagepack::write(&record, out)?;
+        Ok(start + messagepack::value_of_record(&out[start..]))
     }
 
     fn decode(&self, bytes: &[u8]) -> Result<NewRow, ReadError> {

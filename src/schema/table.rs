@@ -56,6 +56,10 @@ pub trait Table: Serialize + DeserializeOwned + Send + Sync + Sized + 'static {
     /// The version of the row's layout; a snapshot of another version is refused.
     const VERSION: u32;
 
+    /// The names of the fields that make up the primary key, in its order, for people and tools that
+    /// read snapshot files without this type. The default says nothing.
+    const KEY_FIELDS: &'static [&'static str] = &[];
+
     /// How many removals the table remembers, so that the revision of a key, an index value or a
     /// prefix ([`TableReader::modified_under`](crate::TableReader::modified_under)) is exact.
     ///

@@ -4,6 +4,7 @@ use std::io;
 
 use thiserror::Error;
 
+use crate::digest::Digest;
 use crate::error::{Error, SchemaError};
 
 /// Why a snapshot file could not be written or read. The database is as it was before.
@@ -35,6 +36,50 @@ pub enum SnapshotError {
         /// Where it ends inside a payload, or where the frame begins whose head is cut off.
         offset: u64,
     },
+    /// The file needs what this build of the library does not have.
+    #[error("the file has {what}, which this build does not support")]
+    Unsupported {
+        /// What it needs.
+        what: String,
+    },
+    /// The file is encrypted, and no key was given.
+    #[error("the file is encrypted: give its key")]
+    NoKey,
+    /// A chunk does not open: the key is another one, or somebody has changed the file.
+    #[error("the chunk at byte {offset} does not open: another key, or it was changed on purpose")]
+    Sealed {
+        /// Where the chunk begins.
+        offset: u64,
+    },
+    /// The file as a whole differs from the hash in its end frame.
+    #[error("the file before byte {offset} differs from the hash that stands there")]
+    Hash {
+        /// Where the end frame begins.
+        offset: u64,
+    },
+    /// The rows of a table differ from its digest.
+    #[error("the rows of table {table} have digest {found}, the file says {expected}")]
+    Digest {
+        /// The table's name.
+        table: String,
+        /// The digest of its rows.
+        found: Digest,
+        /// The digest that the file says.
+        expected: Digest,
+    },
+    /// The file has more of something than it may have.
+    #[error("the file has {found} {what} or more, the limit is {limit}")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// How many were found before it was given up.
+        found: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// The file is an incremental one, and a whole one was asked for.
+    #[error("the file is incremental: it needs the one that it is based on")]
+    Incremental,
     /// A frame differs from its checksum.
     #[error("the frame at byte {offset} is damaged or out of place: its checksum is wrong")]
     Checksum {
@@ -170,6 +215,8 @@ impl SnapshotError {
             | Self::Truncated { .. }
             | Self::Checksum { .. }
             | Self::FrameTooLarge { .. }
+            | Self::Hash { .. }
+            | Self::Digest { .. }
             | Self::Malformed { .. }
             | Self::Trailing { .. }
             | Self::RowCount { .. }
@@ -178,6 +225,11 @@ impl SnapshotError {
             | Self::Rule(_) => true,
             Self::Io { .. }
             | Self::FormatVersion { .. }
+            | Self::Unsupported { .. }
+            | Self::NoKey
+            | Self::Sealed { .. }
+            | Self::TooMany { .. }
+            | Self::Incremental
             | Self::UnknownTable { .. }
             | Self::MissingTable { .. }
             | Self::TableVersion { .. }

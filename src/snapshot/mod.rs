@@ -27,18 +27,25 @@
 //! 4. Loading builds a new root aside: it gives the whole database or an error, never a part.
 //! 5. What the writer refuses (size, depth) is what the reader would refuse.
 
+mod batch;
+mod codec;
+mod crew;
 mod error;
 mod format;
 mod frame;
 mod inspect;
 mod load;
+mod options;
 mod reader;
+mod records;
 mod save;
 #[cfg(fuzzing)]
 pub mod seal;
 
+pub use codec::EncryptionKey;
 pub use error::SnapshotError;
-pub use format::{Progress, Summary, TableSummary};
-pub use inspect::inspect;
+pub use format::{Base, Progress, Summary, TableSummary};
+pub use inspect::{inspect, inspect_with};
 pub(crate) use load::load;
-pub(crate) use save::save;
+pub use options::{LoadOptions, SaveOptions};
+pub(crate) use save::{Since, save};

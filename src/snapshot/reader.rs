@@ -2,95 +2,82 @@
 
 use std::io::Read;
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::codec::{Cipher, EncryptionKey, check_supported};
 use super::error::SnapshotError;
-use super::format::{End, Header, Summary, TableHeader, kind};
-use super::frame::{Frame, FrameReader};
-use crate::limits::{KEY_BYTES_MAX, REVISION_MAX, ROW_BYTES_MAX, TABLES_MAX};
+use super::format::{End, Header, Summary, TableEnd, TableHeader, kind};
+use super::frame::{Frame, FrameReader, malformed};
+use super::records::{RECORDS_HEADER_BYTES, RawTombstone, Records, tombstone_of};
+use crate::limits::{REVISION_MAX, TABLES_MAX};
 use crate::messagepack;
-use crate::revision::Revision;
-use crate::table::TreeNumber;
-
-/// Table position and record count at the head of a frame of rows or tombstones.
-pub(super) const RECORDS_HEADER_BYTES: usize = 8;
 
 /// The reader of one file; see the module.
 pub(super) struct SnapshotReader<R> {
     frames: FrameReader<R>,
     pub(super) header: Header,
     summary: Summary,
-    /// The table and kind of the last frame: tables come in order, each with its rows first.
-    last: (usize, u8),
-    /// The last tombstone of that table.
+    /// Where the walk is: the table, and the place of the kind of its last frame.
+    at: (usize, u8),
+    /// Rows of the file in tables before that of the walk, for their numbers.
+    rows_before: u64,
+    /// The last tombstone of that table, and the last key that was deleted from it.
     tombstone: Vec<u8>,
-}
-
-/// One row of the file, verified by checksum but not decoded.
-#[derive(Clone, Copy)]
-pub(super) struct RawRow<'a> {
-    /// The position of its table in the header.
-    pub(super) table: usize,
-    /// Which row of the table, from 0.
-    pub(super) row: u64,
-    /// Where its record begins in the file.
-    pub(super) offset: u64,
-    /// MessagePack `[created, modified, {field: value}]`.
-    pub(super) record: &'a [u8],
-}
-
-/// One tombstone of the file, verified by checksum and for being one of its table.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct RawTombstone<'a> {
-    pub(super) revision: Revision,
-    /// The tree by the header's order of indexes.
-    pub(super) tree: TreeNumber,
-    pub(super) key: &'a [u8],
-}
-
-/// Who is told of what the walk meets.
-pub(super) trait Visit {
-    fn row(&mut self, header: &Header, row: RawRow<'_>) -> Result<(), SnapshotError>;
-
-    /// The tombstones of a table come after its rows, the oldest first.
-    fn tombstone(&mut self, table: usize, tombstone: RawTombstone<'_>);
+    deleted: Vec<u8>,
 }
 
 /// What the walk found next.
+#[derive(Debug)]
 pub(super) enum Step {
-    /// A frame of the table at this position was walked.
-    Table(usize),
+    /// Rows of a table: verified by checksum, not decoded.
+    Rows(Records),
+    /// Keys that an incremental file takes out of a table, in ascending order.
+    Deletes(Records),
+    /// What a table has removed, the oldest first; each is one of its table.
+    Tombstones(Records),
+    /// A table has ended, with as many records as it says.
+    TableEnd(TableEnd),
+    /// A section that the library does not know.
+    Section { name: String, content: Vec<u8> },
     /// The file has ended, whole.
-    End(Summary),
+    End,
 }
 
+/// The place of a kind of frame among those of one table; `None` of one that is of no table.
+fn place_of(frame_kind: u8) -> Option<u8> {
+    let order = [kind::ROWS, kind::DELETES, kind::TOMBSTONES, kind::TABLE_END];
+    order.iter().position(|known| *known == frame_kind).map(|place| place as u8)
+}
+
+const PLACE_OF_END: u8 = 3;
+
 impl<R: Read> SnapshotReader<R> {
-    /// Reads the prelude and the header.
-    pub(super) fn new(source: R) -> Result<Self, SnapshotError> {
+    /// Reads the prelude and the header; of an encrypted file, with its key.
+    pub(super) fn new(source: R, key: Option<&EncryptionKey>) -> Result<Self, SnapshotError> {
         let mut frames = FrameReader::new(source)?;
         let frame = frames.next()?;
         if frame.kind != kind::HEADER {
             return Err(malformed(frame.offset, "the first frame is not a header"));
         }
-        let header: Header = decode(frames.payload(), frame.offset)?;
-        let Header { revision, applied, .. } = &header;
-        if [revision.0, applied.index, applied.term].iter().any(|number| *number > REVISION_MAX) {
-            return Err(malformed(frame.offset, "its revision or position is beyond the limit"));
+        let header: Header = decode(&frame.payload, frame.offset)?;
+        check_header(&header, frame.offset)?;
+        check_supported(&header)?;
+        if let Some(encryption) = &header.encryption {
+            let key = key.ok_or(SnapshotError::NoKey)?;
+            let cipher = Cipher::new(key, encryption, context_of(&frame.payload));
+            let cipher = cipher.ok_or_else(|| malformed(frame.offset, "its salt is none"))?;
+            frames.decrypt(cipher);
         }
-        if header.tables.len() > TABLES_MAX {
-            return Err(malformed(frame.offset, "the header has too many tables"));
-        }
-        if !header.tables.is_sorted_by(|one, other| one.name < other.name) {
-            return Err(malformed(frame.offset, "the tables are not in the order of names"));
-        }
-        if header.tables.iter().any(|table| table.modified > header.revision) {
-            return Err(malformed(frame.offset, "a table was modified after the revision"));
-        }
-        if let Some(message) = header.tables.iter().find_map(fault_of_removals) {
-            return Err(malformed(frame.offset, message));
-        }
-        let summary = Summary::new(&header);
-        Ok(Self { frames, header, summary, last: (0, kind::ROWS), tombstone: Vec::new() })
+        let summary = Summary::new(frames.version(), &header);
+        let (at, rows_before) = ((0, 0), 0);
+        let (tombstone, deleted) = (Vec::new(), Vec::new());
+        Ok(Self { frames, header, summary, at, rows_before, tombstone, deleted })
+    }
+
+    /// The version of the file's format.
+    pub(super) fn version(&self) -> u32 {
+        self.frames.version()
     }
 
     /// How many bytes were read.
@@ -98,170 +85,219 @@ impl<R: Read> SnapshotReader<R> {
         self.frames.offset()
     }
 
-    /// Rows so far.
-    pub(super) fn rows(&self) -> u64 {
-        self.summary.rows
-    }
-
     /// Rows that the header promises, saturated: nothing is allocated by it.
     pub(super) fn rows_total(&self) -> u64 {
         self.header.tables.iter().fold(0, |sum, table| sum.saturating_add(table.rows))
     }
 
-    /// Reads one frame and gives each of its rows or tombstones to `visit`.
-    pub(super) fn step(&mut self, visit: &mut dyn Visit) -> Result<Step, SnapshotError> {
+    /// Reads one frame.
+    pub(super) fn step(&mut self) -> Result<Step, SnapshotError> {
         let frame = self.frames.next()?;
         match frame.kind {
-            kind::ROWS => self.walk_rows(frame, visit).map(Step::Table),
-            kind::TOMBSTONES => self.walk_tombstones(frame, visit).map(Step::Table),
-            kind::END => self.check_end(frame),
+            kind::ROWS | kind::DELETES | kind::TOMBSTONES => self.records(frame),
+            kind::TABLE_END if self.version() > 1 => self.table_end(&frame),
+            kind::SECTION if self.version() > 1 => self.section(&frame),
+            kind::END => self.end(&frame),
             other => Err(malformed(frame.offset, &format!("kind {other} has no place here"))),
         }
     }
 
-    /// Refuses bytes after the end frame.
-    pub(super) fn finish(self) -> Result<u64, SnapshotError> {
-        self.frames.finish()
+    /// Refuses bytes after the end frame, and gives what the file holds.
+    pub(super) fn finish(self) -> Result<Summary, SnapshotError> {
+        self.frames.finish()?;
+        Ok(self.summary)
     }
 
-    fn walk_rows(&mut self, frame: Frame, visit: &mut dyn Visit) -> Result<usize, SnapshotError> {
-        let Self { frames, header, summary, last, .. } = self;
-        let (table, records) = Records::new(frames, frame, header, last)?;
-        for record in records {
-            let (offset, record) = record?;
-            let row = summary.tables[table].rows;
-            summary.count(table, record.len());
-            visit.row(header, RawRow { table, row, offset, record })?;
+    /// Goes on to a frame of a table, which must be in its place.
+    fn move_to(&mut self, frame: &Frame, table: usize) -> Result<(), SnapshotError> {
+        let place = place_of(frame.kind).expect("only frames of tables are moved to");
+        // Every table of a newer file has an end, and the next one begins after it.
+        let is_next = match self.version() {
+            1 => (table, place) >= self.at,
+            _ if self.at.1 == PLACE_OF_END => table == self.at.0 + 1,
+            _ => table == self.at.0 && place >= self.at.1,
+        };
+        if !is_next || table >= self.header.tables.len() {
+            return Err(malformed(frame.offset, "its table is unknown or out of order"));
         }
-        Ok(table)
+        if table != self.at.0 {
+            self.tombstone.clear();
+            self.deleted.clear();
+            self.rows_before = self.summary.rows;
+        }
+        self.at = (table, place);
+        Ok(())
     }
 
-    fn walk_tombstones(
-        &mut self,
-        frame: Frame,
-        visit: &mut dyn Visit,
-    ) -> Result<usize, SnapshotError> {
-        let Self { frames, header, summary, last, tombstone: before } = self;
-        let was = *last;
-        let (table, records) = Records::new(frames, frame, header, last)?;
-        if was != *last {
-            before.clear();
+    fn records(&mut self, frame: Frame) -> Result<Step, SnapshotError> {
+        let records = Records::new(frame, self.version())?;
+        self.move_to(records.frame(), records.table)?;
+        let numbered = records.numbered_from(self.summary.rows - self.rows_before);
+        let table = numbered.table;
+        match numbered.frame().kind {
+            kind::ROWS => {
+                let bytes = numbered.record_bytes();
+                self.summary.count(table, numbered.count.into(), bytes);
+                Ok(Step::Rows(numbered))
+            }
+            kind::DELETES => {
+                self.check_deletes(&numbered)?;
+                self.summary.tables[table].deletes += u64::from(numbered.count);
+                Ok(Step::Deletes(numbered))
+            }
+            _ => {
+                self.check_tombstones(&numbered)?;
+                self.summary.tables[table].tombstones += u64::from(numbered.count);
+                Ok(Step::Tombstones(numbered))
+            }
         }
-        for record in records {
+    }
+
+    fn check_deletes(&mut self, records: &Records) -> Result<(), SnapshotError> {
+        if self.header.base.is_none() {
+            let offset = records.frame().offset;
+            return Err(malformed(offset, "it deletes, and the file is not incremental"));
+        }
+        for record in records.iter() {
+            let (offset, key) = record?;
+            if !self.deleted.is_empty() && self.deleted.as_slice() >= key {
+                return Err(malformed(offset, "a deleted key is repeated or out of order"));
+            }
+            self.deleted.clear();
+            self.deleted.extend_from_slice(key);
+        }
+        Ok(())
+    }
+
+    fn check_tombstones(&mut self, records: &Records) -> Result<(), SnapshotError> {
+        let table = &self.header.tables[records.table];
+        for record in records.iter() {
             let (offset, record) = record?;
             let fault = |message| malformed(offset, message);
             let found = tombstone_of(record).ok_or_else(|| fault("it is too short to be one"))?;
-            if tombstone_of(before).is_some_and(|before| before >= found) {
+            if tombstone_of(&self.tombstone).is_some_and(|before| before >= found) {
                 return Err(fault("a tombstone is repeated or out of order"));
             }
-            if !is_of(&header.tables[table], found) {
+            if !is_of(table, found) {
                 return Err(fault("a tombstone is not one of its table"));
             }
-            before.clear();
-            before.extend_from_slice(record);
-            summary.tables[table].tombstones += 1;
-            visit.tombstone(table, found);
+            self.tombstone.clear();
+            self.tombstone.extend_from_slice(record);
         }
-        Ok(table)
+        Ok(())
     }
 
-    fn check_end(&mut self, frame: Frame) -> Result<Step, SnapshotError> {
-        let end: End = decode(self.frames.payload(), frame.offset)?;
-        for (header, counted) in self.header.tables.iter().zip(&self.summary.tables) {
-            if header.rows != counted.rows {
-                return Err(SnapshotError::RowCount {
-                    table: header.name.clone(),
-                    found: counted.rows,
-                    expected: header.rows,
-                });
-            }
-            let promised = header.removals.map_or(0, |removals| removals.tombstones);
-            if promised != counted.tombstones {
-                return Err(malformed(frame.offset, "the tombstones differ from the header"));
+    fn table_end(&mut self, frame: &Frame) -> Result<Step, SnapshotError> {
+        let end: TableEnd = decode(&frame.payload, frame.offset)?;
+        self.move_to(frame, end.table as usize)?;
+        let is_full = self.header.base.is_none();
+        let header = &self.header.tables[end.table as usize];
+        let counted = &mut self.summary.tables[end.table as usize];
+        counted.digest = Some(end.digest);
+        if is_full && header.rows != counted.puts {
+            return Err(SnapshotError::RowCount {
+                table: header.name.clone(),
+                found: counted.puts,
+                expected: header.rows,
+            });
+        }
+        if (end.rows, end.deletes, end.bytes) != (counted.puts, counted.deletes, counted.bytes) {
+            return Err(malformed(frame.offset, "its totals differ from the table"));
+        }
+        let promised = header.removals.map_or(0, |removals| removals.tombstones);
+        if promised != counted.tombstones {
+            return Err(malformed(frame.offset, "the tombstones differ from the header"));
+        }
+        Ok(Step::TableEnd(end))
+    }
+
+    fn section(&mut self, frame: &Frame) -> Result<Step, SnapshotError> {
+        self.check_tables_ended(frame.offset)?;
+        let content = frame.payload.split_first().and_then(|(length, rest)| {
+            let (name, content) = rest.split_at_checked(usize::from(*length))?;
+            Some((std::str::from_utf8(name).ok()?.to_owned(), content.to_vec()))
+        });
+        let (name, content) = content.ok_or_else(|| malformed(frame.offset, "it has no name"))?;
+        if self.summary.sections.last().is_some_and(|last| *last > name) {
+            return Err(malformed(frame.offset, "the sections are not in the order of names"));
+        }
+        if self.summary.sections.last() != Some(&name) {
+            self.summary.sections.push(name.clone());
+        }
+        Ok(Step::Section { name, content })
+    }
+
+    fn check_tables_ended(&self, offset: u64) -> Result<(), SnapshotError> {
+        let tables = self.header.tables.len();
+        if tables == 0 || self.at == (tables - 1, PLACE_OF_END) {
+            return Ok(());
+        }
+        Err(malformed(offset, "a table before it has no end"))
+    }
+
+    fn end(&mut self, frame: &Frame) -> Result<Step, SnapshotError> {
+        let end: End = decode(&frame.payload, frame.offset)?;
+        if self.version() == 1 {
+            self.check_counts_of_format_1(frame.offset)?;
+        } else {
+            self.check_tables_ended(frame.offset)?;
+            if end.hash != Some(self.frames.hash()) {
+                return Err(SnapshotError::Hash { offset: frame.offset });
             }
         }
         if (end.rows, end.offset) != (self.summary.rows, frame.offset) {
             return Err(malformed(frame.offset, "its totals differ from the file"));
         }
         self.summary.bytes = self.frames.offset();
-        Ok(Step::End(self.summary.clone()))
-    }
-}
-
-/// The records of one frame, each with its offset in the file.
-struct Records<'a> {
-    frame: Frame,
-    /// Where the payload ends in the file.
-    end: u64,
-    rest: &'a [u8],
-    count: u32,
-    limit: usize,
-}
-
-impl<'a> Records<'a> {
-    /// The table of a frame and its records.
-    fn new<R: Read>(
-        frames: &'a FrameReader<R>,
-        frame: Frame,
-        header: &Header,
-        last: &mut (usize, u8),
-    ) -> Result<(usize, Self), SnapshotError> {
-        let head = frames.payload().split_at_checked(RECORDS_HEADER_BYTES);
-        let (head, rest) = head.ok_or_else(|| malformed(frame.offset, SHORT))?;
-        let table = u32_at(head, 0) as usize;
-        if (table, frame.kind) < *last || table >= header.tables.len() {
-            return Err(malformed(frame.offset, "its table is unknown or out of order"));
-        }
-        *last = (table, frame.kind);
-        let limit = if frame.kind == kind::ROWS { ROW_BYTES_MAX } else { TOMBSTONE_BYTES_MAX };
-        let end = frames.payload_offset() + frames.payload().len() as u64;
-        Ok((table, Self { frame, end, rest, count: u32_at(head, 4), limit }))
+        Ok(Step::End)
     }
 
-    fn read(&mut self) -> Result<(u64, &'a [u8]), SnapshotError> {
-        let short = || malformed(self.frame.offset, SHORT);
-        let offset = self.end - self.rest.len() as u64;
-        let (length, after) = self.rest.split_at_checked(4).ok_or_else(short)?;
-        let length = u32_at(length, 0) as usize;
-        if length > self.limit {
-            return Err(malformed(self.frame.offset, "a record is longer than the limit"));
-        }
-        let (record, rest) = after.split_at_checked(length).ok_or_else(short)?;
-        self.rest = rest;
-        Ok((offset + 4, record))
-    }
-}
-
-impl<'a> Iterator for Records<'a> {
-    type Item = Result<(u64, &'a [u8]), SnapshotError>;
-
-    /// The next record; after the last one, the fault of a frame that goes on.
-    fn next(&mut self) -> Option<Self::Item> {
-        if let Some(left) = self.count.checked_sub(1) {
-            self.count = left;
-            let record = self.read();
-            if record.is_err() {
-                (self.count, self.rest) = (0, &[]);
+    fn check_counts_of_format_1(&self, offset: u64) -> Result<(), SnapshotError> {
+        for (header, counted) in self.header.tables.iter().zip(&self.summary.tables) {
+            if header.rows != counted.puts {
+                return Err(SnapshotError::RowCount {
+                    table: header.name.clone(),
+                    found: counted.puts,
+                    expected: header.rows,
+                });
             }
-            return Some(record);
+            let promised = header.removals.map_or(0, |removals| removals.tombstones);
+            if promised != counted.tombstones {
+                return Err(malformed(offset, "the tombstones differ from the header"));
+            }
         }
-        let goes_on = !std::mem::take(&mut self.rest).is_empty();
-        goes_on.then(|| Err(malformed(self.frame.offset, "it goes on after its last record")))
+        Ok(())
     }
 }
 
-const SHORT: &str = "it ends inside a record";
+/// What the chunks of an encrypted file are bound to: its header.
+pub(super) fn context_of(header: &[u8]) -> [u8; 32] {
+    blake3::hash(header).into()
+}
 
-/// A tombstone without its key.
-const TOMBSTONE_HEAD_BYTES: usize = 12;
-
-const TOMBSTONE_BYTES_MAX: usize = TOMBSTONE_HEAD_BYTES + KEY_BYTES_MAX;
-
-fn tombstone_of(record: &[u8]) -> Option<RawTombstone<'_>> {
-    let (revision, rest) = record.split_first_chunk()?;
-    let (tree, key) = rest.split_first_chunk()?;
-    let revision = Revision(u64::from_le_bytes(*revision));
-    Some(RawTombstone { revision, tree: u32::from_le_bytes(*tree), key })
+fn check_header(header: &Header, offset: u64) -> Result<(), SnapshotError> {
+    let Header { revision, applied, base, tables, .. } = header;
+    let base_revision = base.map_or(0, |base| base.revision.0);
+    let numbers = [revision.0, applied.index, applied.term, base_revision];
+    if numbers.iter().any(|number| *number > REVISION_MAX) {
+        return Err(malformed(offset, "its revision or position is beyond the limit"));
+    }
+    if base_revision > revision.0 {
+        return Err(malformed(offset, "it is older than its base"));
+    }
+    if tables.len() > TABLES_MAX {
+        return Err(malformed(offset, "the header has too many tables"));
+    }
+    if !tables.is_sorted_by(|one, other| one.name < other.name) {
+        return Err(malformed(offset, "the tables are not in the order of names"));
+    }
+    if tables.iter().any(|table| table.modified > *revision) {
+        return Err(malformed(offset, "a table was modified after the revision"));
+    }
+    match tables.iter().find_map(fault_of_removals) {
+        Some(message) => Err(malformed(offset, message)),
+        None => Ok(()),
+    }
 }
 
 /// Whether a table can have this tombstone.
@@ -280,15 +316,17 @@ fn fault_of_removals(table: &TableHeader) -> Option<&'static str> {
     is_late.then_some("a table forgot removals after it was modified")
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
-}
-
-pub(super) fn malformed(offset: u64, message: &str) -> SnapshotError {
-    SnapshotError::Malformed { offset, message: message.to_owned() }
-}
-
 /// Decodes a value of the library's own that fills `bytes` whole.
 fn decode<T: DeserializeOwned>(bytes: &[u8], offset: u64) -> Result<T, SnapshotError> {
     messagepack::read(bytes).map_err(|error| malformed(offset, &error.to_string()))
 }
+
+/// Encodes a value of the library's own.
+pub(super) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    messagepack::write(value, &mut bytes).expect("headers are flat structs, writing to memory");
+    bytes
+}
+
+// The head of a frame of records is within every limit on frames.
+const _: () = assert!(RECORDS_HEADER_BYTES < 64);

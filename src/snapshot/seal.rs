@@ -11,7 +11,7 @@ pub fn seal(frames: &[(u8, Vec<u8>)]) -> Vec<u8> {
     let mut writer = FrameWriter::new(&mut file).expect("memory does not fail");
     for (index, (frame_kind, payload)) in frames.iter().enumerate() {
         let frame_kind = if index == 0 { kind::HEADER } else { *frame_kind };
-        writer.frame(frame_kind, payload).expect("memory does not fail");
+        writer.frame(frame_kind, payload.clone()).expect("memory does not fail");
     }
     writer.finish().expect("memory does not fail");
     file
@@ -23,7 +23,7 @@ pub fn unseal(file: &[u8]) -> Vec<(u8, Vec<u8>)> {
     let mut frames = Vec::new();
     let Ok(mut reader) = super::frame::FrameReader::new(file) else { return frames };
     while let Ok(frame) = reader.next() {
-        frames.push((frame.kind, reader.payload().to_vec()));
+        frames.push((frame.kind, frame.payload));
     }
     frames
 }

@@ -44,6 +44,24 @@ impl KeyedRows {
         &self.bytes[start..self.ends[index]]
     }
 
+    /// Adds `rows`, all of which come after those here.
+    pub(crate) fn append(&mut self, mut rows: Self) {
+        if self.len() == 0 {
+            *self = rows;
+            return;
+        }
+        let start = self.bytes.len();
+        self.bytes.append(&mut rows.bytes);
+        self.ends.extend(rows.ends.iter().map(|end| start + end));
+        self.rows.append(&mut rows.rows);
+        self.longest = self.longest.max(rows.longest);
+    }
+
+    /// The key that was added first.
+    pub(crate) fn first_key(&self) -> Option<&[u8]> {
+        (self.len() > 0).then(|| self.key(0))
+    }
+
     /// The key that was added last.
     pub(crate) fn last_key(&self) -> Option<&[u8]> {
         self.len().checked_sub(1).map(|last| self.key(last))

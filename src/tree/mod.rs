@@ -63,6 +63,7 @@ mod workspace;
 use std::marker::PhantomData;
 
 pub(crate) use branch::Branch;
+pub(crate) use cursor::Keyed;
 pub(crate) use diff::{Differences, Found};
 pub use handle::SharedRow;
 pub(crate) use handle::{AnyRow, KeptRow};

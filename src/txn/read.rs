@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::revision::{Applied, Revision};
 use crate::root::{Contents, Root};
 use crate::schema::{Table, TableSchema};
-use crate::snapshot::{self, Progress, SnapshotError, Summary};
+use crate::snapshot::{self, SaveOptions, SnapshotError, Summary};
 use crate::sync::Arc;
 use crate::table::{TableReader, TableState};
 use crate::tree::Version;
@@ -99,11 +99,10 @@ impl Snapshot {
     /// [`SnapshotError::Io`] from `target`; [`SnapshotError::RowEncode`] or
     /// [`SnapshotError::RowTooLarge`] naming the row.
     pub fn save<W: io::Write>(&self, target: W) -> Result<Summary, SnapshotError> {
-        self.save_with(target, |_| Progress::CONTINUE)
+        self.save_with(target, SaveOptions::new())
     }
 
-    /// As [`save`](Snapshot::save), telling `progress` how far it is after each frame; it can
-    /// cancel.
+    /// As [`save`](Snapshot::save), compressed, encrypted, told of and cancelled as `options` say.
     ///
     /// # Errors
     ///
@@ -111,9 +110,9 @@ impl Snapshot {
     pub fn save_with<W: io::Write>(
         &self,
         target: W,
-        mut progress: impl FnMut(Progress<'_>) -> std::ops::ControlFlow<()>,
+        options: SaveOptions<'_>,
     ) -> Result<Summary, SnapshotError> {
-        snapshot::save(&self.root, target, &mut progress)
+        snapshot::save(&self.root, None, target, options)
     }
 }
 

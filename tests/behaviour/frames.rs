@@ -10,6 +10,7 @@ pub(crate) const HEADER: u8 = 1;
 pub(crate) const ROWS: u8 = 2;
 pub(crate) const END: u8 = 3;
 pub(crate) const TOMBSTONES: u8 = 4;
+pub(crate) const TABLE_END: u8 = 6;
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Frame {
@@ -21,6 +22,7 @@ pub(crate) struct Frame {
 pub(crate) struct Header {
     pub(crate) revision: u64,
     pub(crate) applied: Applied,
+    pub(crate) incarnation: String,
     pub(crate) fingerprint: u64,
     pub(crate) tables: Vec<TableHeader>,
 }
@@ -37,6 +39,8 @@ pub(crate) struct TableHeader {
     pub(crate) version: u32,
     pub(crate) rows: u64,
     pub(crate) modified: u64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) key: Vec<String>,
     pub(crate) indexes: Vec<IndexHeader>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) removals: Option<Removals>,
@@ -59,19 +63,62 @@ pub(crate) struct IndexHeader {
 pub(crate) struct End {
     pub(crate) rows: u64,
     pub(crate) offset: u64,
+    pub(crate) hash: Bytes,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct TableEnd {
+    pub(crate) table: u32,
+    pub(crate) rows: u64,
+    pub(crate) deletes: u64,
+    pub(crate) bytes: u64,
+    pub(crate) digest: Bytes,
+}
+
+/// MessagePack `bin`.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Bytes(pub(crate) Vec<u8>);
+
+impl Serialize for Bytes {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Bytes {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl serde::de::Visitor<'_> for Visitor {
+            type Value = Bytes;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("bytes")
+            }
+
+            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Bytes, E> {
+                Ok(Bytes(bytes.to_vec()))
+            }
+        }
+        deserializer.deserialize_bytes(Visitor)
+    }
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap())
 }
 
-/// Takes a well-formed file apart.
+/// Takes a well-formed file apart, without the ends of tables.
 pub(crate) fn frames_of(file: &[u8]) -> Vec<Frame> {
     frames_at(file).into_iter().map(|(_, frame)| frame).collect()
 }
 
-/// Takes a well-formed file apart and says where each frame begins.
+/// Takes a well-formed file apart and says where each frame begins, without the ends of tables.
 pub(crate) fn frames_at(file: &[u8]) -> Vec<(usize, Frame)> {
+    all_frames_at(file).into_iter().filter(|(_, frame)| frame.kind != TABLE_END).collect()
+}
+
+/// Takes a well-formed file apart and says where each frame begins.
+pub(crate) fn all_frames_at(file: &[u8]) -> Vec<(usize, Frame)> {
     assert_eq!(file[..PRELUDE_BYTES], prelude());
     let mut frames = Vec::new();
     let mut at = PRELUDE_BYTES;
@@ -85,7 +132,7 @@ pub(crate) fn frames_at(file: &[u8]) -> Vec<(usize, Frame)> {
 }
 
 fn prelude() -> [u8; PRELUDE_BYTES] {
-    *b"fsmdbSNP\x01\0\0\0"
+    *b"fsmdbSNP\x02\0\0\0"
 }
 
 /// A file of `frames` with right checksums, chained as the format wants it.
@@ -102,12 +149,86 @@ pub(crate) fn seal(frames: &[Frame]) -> Vec<u8> {
     file
 }
 
-/// Seals `frames` with an end frame whose totals are right, as a careful forger would.
+/// Seals `frames` with the ends of tables and an end frame whose totals, digests and hash are
+/// right, as a careful forger would.
 pub(crate) fn seal_with_end(frames: &[Frame], rows: u64) -> Vec<u8> {
-    let offset = seal(frames).len() as u64;
-    let mut frames = frames.to_vec();
-    frames.push(encoded(END, &End { rows, offset }));
+    let mut frames = with_table_ends(frames);
+    let so_far = seal(&frames);
+    let hash = Bytes(blake3::hash(&so_far).as_bytes().to_vec());
+    frames.push(encoded(END, &End { rows, offset: so_far.len() as u64, hash }));
     seal(&frames)
+}
+
+/// Puts an end behind the last frame of each table of the header, as far as that can be told.
+pub(crate) fn with_table_ends(frames: &[Frame]) -> Vec<Frame> {
+    let header = frames.first().filter(|frame| frame.kind == HEADER);
+    let header = header.and_then(|frame| rmp_serde::from_slice::<Header>(&frame.payload).ok());
+    let tables = header.map_or(0, |header| header.tables.len() as u32);
+    let table_of = |frame: &Frame| match frame.kind {
+        ROWS | TOMBSTONES if frame.payload.len() >= 8 => Some(u32_at(&frame.payload, 0)),
+        _ => None,
+    };
+    let mut all = Vec::new();
+    let (mut next, mut rest) = (0, frames.iter().peekable());
+    while let Some(frame) = rest.next() {
+        // The ends of tables that have no frame of their own.
+        while let Some(table) = table_of(frame).filter(|table| *table < tables && next < *table) {
+            all.push(table_end(next, &[]));
+            next += 1;
+            assert!(next <= table);
+        }
+        all.push(frame.clone());
+        let follows = rest.peek().and_then(|frame| table_of(frame));
+        if table_of(frame) == Some(next) && next < tables && follows != Some(next) {
+            let of_table = frames.iter().filter(|frame| table_of(frame) == Some(next));
+            all.push(table_end(next, &of_table.collect::<Vec<_>>()));
+            next += 1;
+        }
+    }
+    all.extend((next..tables).map(|table| table_end(table, &[])));
+    all
+}
+
+fn table_end(table: u32, frames: &[&Frame]) -> Frame {
+    let (mut rows, mut bytes, mut digest) = (0, 0, 0_u128);
+    for frame in frames.iter().filter(|frame| frame.kind == ROWS) {
+        let mut at = 8;
+        rows += u64::from(u32_at(&frame.payload, 4));
+        bytes +=
+            (frame.payload.len() as u64 - 8).wrapping_sub(4 * u64::from(u32_at(&frame.payload, 4)));
+        while at + 4 <= frame.payload.len() {
+            let end = at + 4 + u32_at(&frame.payload, at) as usize;
+            let Some(record) = frame.payload.get(at + 4..end) else { break };
+            digest = digest.wrapping_add(digest_of(record));
+            at = end;
+        }
+    }
+    let digest = Bytes(digest.to_be_bytes().to_vec());
+    encoded(TABLE_END, &TableEnd { table, rows, deletes: 0, bytes, digest })
+}
+
+/// The digest of the row in a record.
+fn digest_of(record: &[u8]) -> u128 {
+    let Some((length, rest)) = record.split_first_chunk() else { return 0 };
+    let Some(row) = rest.get(usize::from(u16::from_le_bytes(*length))..) else { return 0 };
+    // Three values in an array, of which the last is the row.
+    let mut start = std::io::Cursor::new(row.get(1..).unwrap_or_default());
+    for _ in 0..2 {
+        if rmp_serde::from_read::<_, u64>(&mut start).is_err() {
+            return 0;
+        }
+    }
+    xxhash_rust::xxh3::xxh3_128(&row[1 + start.position() as usize..])
+}
+
+/// A record of a row whose key is one number.
+pub(crate) fn record_of<T: Serialize>(key: u64, row: &T) -> Vec<u8> {
+    record_with(&key.to_be_bytes(), &rmp_serde::to_vec_named(row).unwrap())
+}
+
+/// A record of a row from its key and the MessagePack behind it.
+pub(crate) fn record_with(key: &[u8], row: &[u8]) -> Vec<u8> {
+    [&u16::try_from(key.len()).unwrap().to_le_bytes()[..], key, row].concat()
 }
 
 pub(crate) fn encoded<T: Serialize>(kind: u8, content: &T) -> Frame {

@@ -1,15 +1,18 @@
 //! Files that are damaged, or forged with right checksums: refused, named, and without effect.
 
-use fsmdb::limits::{FRAME_BYTES_MAX, HEADER_BYTES_MAX, ROW_BYTES_MAX, TABLES_MAX};
+use fsmdb::limits::{CHUNK_BYTES_MAX, ROW_BYTES_MAX, TABLES_MAX};
 use fsmdb::{Db, Error, SnapshotError, Table, inspect};
 use serde::{Deserialize, Serialize};
 
 use crate::allocations::largest_during;
 use crate::frames::{
     END, Frame, HEADER, PRELUDE_BYTES, ROWS, TableHeader, change_header, encoded, frames_at,
-    frames_of, records_of, rows_frame, seal, seal_with_end,
+    frames_of, record_of, record_with, records_of, rows_frame, seal, seal_with_end,
 };
 use crate::tables::{Job, Node, commit, empty, file_of, job, load, node, service};
+
+/// A chunk as it is stored may have the seal of its encryption beside its payload.
+const CHUNK_STORED_MAX: usize = CHUNK_BYTES_MAX + 16;
 
 /// More than any of these files needs, far less than what they claim.
 const ALLOCATION_MAX: usize = 2 * 1024 * 1024;
@@ -160,9 +163,9 @@ fn what_is_no_snapshot_file_is_told_so() {
 #[test]
 fn a_newer_format_is_refused_before_anything_else_is_read() {
     let mut file = file_of(&small());
-    file[8] = 2;
+    file[8] = 3;
     let error = refused_also_by_inspect(&file[..PRELUDE_BYTES]);
-    assert!(matches!(error, SnapshotError::FormatVersion { found: 2, supported: 1 }), "{error}");
+    assert!(matches!(error, SnapshotError::FormatVersion { found: 3, supported: 2 }), "{error}");
     assert!(!error.is_corrupt());
 }
 
@@ -186,7 +189,7 @@ fn a_forged_file_without_a_change_loads() {
 /// nomad: an unknown record type ended a restore early, and the state was mostly wiped.
 #[test]
 fn a_frame_of_an_unknown_kind_is_an_error_and_not_the_end() {
-    for kind in [0, 5, 77, 255] {
+    for kind in [0, 8, 13, 63] {
         let file = forged(|frames| frames.insert(2, Frame { kind, payload: Vec::new() }));
         let error = refused_also_by_inspect(&file);
         let SnapshotError::Malformed { message, .. } = &error else { panic!("{error}") };
@@ -208,7 +211,7 @@ fn the_first_frame_must_be_a_header_and_only_the_first() {
 #[test]
 fn a_file_without_its_end_frame_is_cut_off() {
     let frames = frames_of(&file_of(&small()));
-    let file = seal(&frames[..4]);
+    let file = seal(&crate::frames::with_table_ends(&frames[..4]));
     let error = refused_also_by_inspect(&file);
     assert!(matches!(error, SnapshotError::Truncated { offset } if offset == file.len() as u64));
 }
@@ -217,16 +220,26 @@ fn a_file_without_its_end_frame_is_cut_off() {
 fn an_end_frame_whose_totals_are_wrong_is_refused() {
     let frames = frames_of(&file_of(&small()));
     let end_at = frames_at(&file_of(&small()))[4].0 as u64;
+    let end: crate::frames::End = rmp_serde::from_slice(&frames[4].payload).unwrap();
+    let before = crate::frames::with_table_ends(&frames[..4]);
+    let sealed = |end: Frame| seal(&[&before[..], &[end]].concat());
+    assert_eq!(sealed(frames[4].clone()), file_of(&small()));
     for (rows, offset) in [(3, end_at), (5, end_at), (4, end_at - 1), (0, 0)] {
-        let mut frames = frames.clone();
-        frames[4] = encoded(END, &crate::frames::End { rows, offset });
-        let error = refused_also_by_inspect(&seal(&frames));
+        let end = crate::frames::End { rows, offset, ..end.clone() };
+        let error = refused_also_by_inspect(&sealed(encoded(END, &end)));
         let SnapshotError::Malformed { offset, message } = error else { panic!("{error}") };
         assert_eq!((offset, message.as_str()), (end_at, "its totals differ from the file"));
     }
-    let mut long = frames.clone();
-    long[4].payload.push(0);
-    assert!(matches!(refused_also_by_inspect(&seal(&long)), SnapshotError::Malformed { .. }));
+    let mut long = frames[4].clone();
+    long.payload.push(0);
+    assert!(matches!(refused_also_by_inspect(&sealed(long)), SnapshotError::Malformed { .. }));
+    let mut other = end.clone();
+    other.hash.0[31] ^= 1;
+    let error = refused_also_by_inspect(&sealed(encoded(END, &other)));
+    assert!(matches!(error, SnapshotError::Hash { offset } if offset == end_at), "{error}");
+    let mut none = end;
+    none.hash.0.clear();
+    assert!(refused_also_by_inspect(&sealed(encoded(END, &none))).is_corrupt());
 }
 
 #[test]
@@ -306,7 +319,7 @@ fn revisions_that_cannot_be_are_refused() {
         matches!(&error, SnapshotError::Row { table, row: 0, .. } if table == "nodes"),
         "{error}"
     );
-    let record = rmp_serde::to_vec_named(&(1_u64, 0_u64, node(1))).unwrap();
+    let record = record_of(1, &(1_u64, 0_u64, node(1)));
     let file = forged(|frames| frames[2] = rows_frame(1, &[record.clone(), record]));
     let error = refused(&file);
     assert!(matches!(&error, SnapshotError::Row { row: 0, .. }), "{error}");
@@ -319,8 +332,7 @@ fn rows_out_of_order_or_repeated_are_refused_with_their_key() {
             let records = records_of(&frames[2]);
             frames[2] = rows_frame(1, &order.map(|at| records[at].clone()));
         });
-        inspect(file.as_slice()).expect("keys can be told only with the types");
-        match refused(&file) {
+        match refused_also_by_inspect(&file) {
             SnapshotError::RowOrder { table, row: 1, offset, key } => {
                 assert_eq!((table.as_str(), key), ("nodes", (order[1] + 1).to_string()));
                 assert!(offset > frames_at(&file)[2].0 as u64);
@@ -358,6 +370,8 @@ fn frames_of_tables_out_of_order_or_of_no_table_are_refused() {
             SnapshotError::Malformed { message, .. } => {
                 assert_eq!(message, "its table is unknown or out of order");
             }
+            // The forger cannot know where such a table ends.
+            SnapshotError::RowCount { found: 0, .. } => (),
             error => panic!("{error}"),
         }
     }
@@ -365,8 +379,7 @@ fn frames_of_tables_out_of_order_or_of_no_table_are_refused() {
 
 #[test]
 fn two_rows_with_one_unique_value_are_refused_by_the_rule_that_they_break() {
-    let record =
-        |id| rmp_serde::to_vec_named(&(1_u64, 1_u64, Node { id, name: "x".into() })).unwrap();
+    let record = |id| record_of(id, &(1_u64, 1_u64, Node { id, name: "x".into() }));
     let file = forged(|frames| frames[2] = rows_frame(1, &[record(1), record(2)]));
     match refused(&file) {
         SnapshotError::Rule(Error::Taken { table, index, value, owner }) => {
@@ -381,7 +394,7 @@ fn two_rows_with_one_unique_value_are_refused_by_the_rule_that_they_break() {
 fn a_key_or_entry_that_no_statement_allows_is_refused_in_a_file_too() {
     let long = "x".repeat(fsmdb::limits::KEY_BYTES_MAX);
     let named = Node { id: 1, name: long.clone() };
-    let record = rmp_serde::to_vec_named(&(1_u64, 1_u64, named)).unwrap();
+    let record = record_of(1, &(1_u64, 1_u64, named));
     let file = forged(|frames| {
         frames[2] = rows_frame(1, &[record.clone(), records_of(&frames[2])[1].clone()]);
     });
@@ -389,19 +402,22 @@ fn a_key_or_entry_that_no_statement_allows_is_refused_in_a_file_too() {
         refused(&file),
         SnapshotError::Rule(Error::KeyTooLong { index: Some(_), .. })
     ));
-    let record = rmp_serde::to_vec_named(&(1_u64, 1_u64, service(&long, ""))).unwrap();
-    let file = forged(|frames| frames[3] = rows_frame(2, &[record]));
-    assert!(matches!(refused(&file), SnapshotError::Rule(Error::KeyTooLong { .. })));
+    // The key of a pair of texts: each with its end mark.
+    let key = [long.as_bytes(), b"\0", b"\0"].concat();
+    let row = rmp_serde::to_vec_named(&(1_u64, 1_u64, service(&long, ""))).unwrap();
+    let file = forged(|frames| frames[3] = rows_frame(2, &[record_with(&key, &row)]));
+    let error = refused(&file);
+    assert!(matches!(error, SnapshotError::Rule(Error::KeyTooLong { .. })), "{error}");
 }
 
 #[test]
 fn a_record_that_is_not_a_row_is_refused_at_its_offset() {
-    let good = rmp_serde::to_vec_named(&(1_u64, 1_u64, node(2))).unwrap();
+    let good = record_of(2, &(1_u64, 1_u64, node(2)));
     let bad: [(&str, Vec<u8>); 6] = [
-        ("empty", Vec::new()),
-        ("another type", rmp_serde::to_vec_named(&(1_u64, 1_u64, "text")).unwrap()),
-        ("a missing field", rmp_serde::to_vec_named(&(1_u64, 1_u64, service("a", "b"))).unwrap()),
-        ("too few parts", rmp_serde::to_vec_named(&(1_u64, 1_u64)).unwrap()),
+        ("empty", record_with(&2_u64.to_be_bytes(), &[])),
+        ("another type", record_of(2, &(1_u64, 1_u64, "text"))),
+        ("a missing field", record_of(2, &(1_u64, 1_u64, service("a", "b")))),
+        ("too few parts", record_of(2, &(1_u64, 1_u64))),
         ("cut off", good[..good.len() - 1].to_vec()),
         ("going on", [&good[..], &[0xC0]].concat()),
     ];
@@ -410,7 +426,7 @@ fn a_record_that_is_not_a_row_is_refused_at_its_offset() {
             let first = records_of(&frames[2])[0].clone();
             frames[2] = rows_frame(1, &[first, record.clone()]);
         });
-        let begins = frames_at(&file)[3].0 - record.len();
+        let begins = crate::frames::all_frames_at(&file)[4].0 - record.len();
         match refused(&file) {
             SnapshotError::Row { table, row: 1, offset, .. } => {
                 assert_eq!(table, "nodes", "{what}");
@@ -455,7 +471,7 @@ fn a_header_that_is_none_is_refused() {
 fn a_frame_longer_than_its_limit_is_refused_before_it_is_read() {
     let file = file_of(&small());
     for (kind, at, limit) in
-        [(HEADER, 12, HEADER_BYTES_MAX), (ROWS, frames_at(&file)[1].0, FRAME_BYTES_MAX)]
+        [(HEADER, 12, CHUNK_STORED_MAX), (ROWS, frames_at(&file)[1].0, CHUNK_STORED_MAX)]
     {
         for length in [limit as u32 + 1, u32::MAX] {
             let mut file = file.clone();
@@ -475,7 +491,7 @@ fn a_frame_longer_than_its_limit_is_refused_before_it_is_read() {
 #[test]
 fn lengths_that_are_allowed_but_false_allocate_nothing() {
     let file = file_of(&small());
-    for (at, length) in [(12, HEADER_BYTES_MAX), (frames_at(&file)[1].0, FRAME_BYTES_MAX)] {
+    for (at, length) in [(12, CHUNK_STORED_MAX), (frames_at(&file)[1].0, CHUNK_STORED_MAX)] {
         let mut file = file.clone();
         file[at..at + 4].copy_from_slice(&(length as u32).to_le_bytes());
         let (error, largest) = largest_during(|| load(&file).unwrap_err());

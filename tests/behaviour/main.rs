@@ -13,6 +13,7 @@ mod feeds;
 mod files;
 mod forks;
 mod frames;
+mod golden;
 mod history;
 mod hostile_files;
 mod impure;
