@@ -18,6 +18,8 @@ pub(crate) struct TableSchema {
     pub(crate) version: u32,
     /// Most tombstones of the table.
     pub(crate) tombstones: usize,
+    /// Whether statements keep the digest of the table.
+    pub(crate) keeps_digest: bool,
     pub(crate) indexes: Vec<IndexSchema>,
     pub(crate) rows: Box<dyn RowType>,
 }
@@ -39,6 +41,7 @@ impl TableSchema {
             name: Arc::from(T::NAME),
             version: T::VERSION,
             tombstones: T::TOMBSTONES,
+            keeps_digest: false,
             indexes,
             rows: Box::new(Typed::<T> { definitions }),
         }
