@@ -11,7 +11,7 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use fsmdb::{Db, Error, Feed, Table, Watch};
+use fsmdb::{Builder, Db, Error, Feed, Table, Watch};
 use serde::{Deserialize, Serialize};
 
 /// A row of about 200 bytes.
@@ -47,6 +47,21 @@ impl From<Job> for Kept {
     fn from(Job { id, group, body }: Job) -> Self {
         Self { id, group, body }
     }
+}
+
+/// A row whose encoding takes about 250 bytes, with three indexes.
+#[derive(Clone, Debug, Serialize, Deserialize, Table)]
+#[table(name = "allocations")]
+struct Allocation {
+    #[key]
+    id: u64,
+    #[index(unique)]
+    name: String,
+    #[index]
+    node: u32,
+    #[index]
+    state: u8,
+    payload: String,
 }
 
 /// Sizes of a run.
@@ -510,6 +525,63 @@ fn revisions(scale: &Scale) {
     );
 }
 
+fn allocation(n: u64, round: u64) -> Allocation {
+    Allocation {
+        id: scatter(n),
+        name: format!("job-{n}"),
+        node: (n % 1_000) as u32,
+        state: ((n + round) % 4) as u8,
+        payload: "x".repeat(190),
+    }
+}
+
+/// What it costs to keep digests, and what it saves to have kept them.
+fn digests(scale: &Scale) {
+    let filled = |builder: Builder| {
+        let db = builder.table::<Allocation>().build().expect("the schema is sound");
+        let mut txn = db.write();
+        let rows = (0..scale.rows).map(|n| allocation(n, 0));
+        txn.table_mut().insert_all(rows).expect("rows are distinct");
+        txn.commit();
+        db
+    };
+    let (bare, keeping) = (filled(Db::builder()), filled(Db::builder().keep_digests()));
+    let upsert_one = |db: &Db, seed: u64| {
+        let rows = (0..scale.commits).map(|n| scatter(n + seed * scale.commits) % scale.rows);
+        let rows: Vec<_> = rows.map(|n| allocation(n, seed)).collect();
+        let started = Instant::now();
+        for row in rows {
+            let mut txn = db.write();
+            txn.upsert(row).expect("names are those of ids");
+            black_box(txn.commit());
+        }
+        started.elapsed().as_nanos() as f64 / scale.commits as f64
+    };
+    compare(
+        "upsert and commit of one row of 250 bytes with three indexes",
+        "none",
+        scale,
+        &mut [
+            ("without digests", &mut |seed| upsert_one(&bare, seed)),
+            ("with digests that are kept", &mut |seed| upsert_one(&keeping, seed)),
+        ],
+    );
+    let asked = |db: &Db| {
+        let started = Instant::now();
+        let digests = db.digests().expect("every row can be encoded");
+        black_box(digests);
+        started.elapsed().as_nanos() as f64
+    };
+    compare(
+        "the digests of all rows",
+        "none",
+        scale,
+        &mut [("added up", &mut |_| asked(&bare)), ("kept", &mut |_| asked(&keeping))],
+    );
+    let tables = |db: &Db| db.digests().map(|digests| digests.tables);
+    assert_eq!(tables(&keeping), tables(&bare));
+}
+
 fn main() {
     let is_test = std::env::args().any(|argument| argument == "--test");
     let scale = if is_test { &SMALL } else { &FULL };
@@ -520,4 +592,5 @@ fn main() {
     transacts(scale);
     latency(scale);
     revisions(scale);
+    digests(scale);
 }

@@ -88,20 +88,49 @@ pub enum Error {
         limit: usize,
     },
 
-    /// `check()` found that an index differs from what its rows give.
+    /// `check()` found that an index or a kept digest differs from what its rows give.
     ///
-    /// Either an index function of the schema is not a pure function of the row, or the engine has
-    /// a defect.
+    /// Either an index function of the schema or the encoding of a row is not a pure function of
+    /// the row, or the engine has a defect.
     #[error("table {table}: index {index} is inconsistent at {key}: {detail}")]
     Inconsistent {
         /// The table's name.
         table: String,
-        /// The index's name, or `primary key`.
+        /// The index's name, `primary key`, or `digest`.
         index: String,
-        /// The entry or key, printed.
+        /// The entry or key, printed; `all rows` for a digest.
         key: String,
         /// What was found and what was expected.
         detail: String,
+    },
+
+    /// A row cannot be encoded, and a digest is to be kept of it
+    /// ([`Builder::keep_digests`](crate::Builder::keep_digests)) or was asked for: its `Serialize`
+    /// fails, or it nests deeper than [`limits::DEPTH_MAX`](crate::limits::DEPTH_MAX).
+    #[error("table {table}: the row with key {key} cannot be encoded: {message}")]
+    RowEncode {
+        /// The table's name.
+        table: String,
+        /// The primary key, printed.
+        key: String,
+        /// What the encoder says.
+        message: String,
+    },
+
+    /// The encoding of a row is larger than [`limits::ROW_BYTES_MAX`], and a digest is to be kept
+    /// of it or was asked for.
+    ///
+    /// [`limits::ROW_BYTES_MAX`]: crate::limits::ROW_BYTES_MAX
+    #[error("table {table}: the row with key {key} needs {bytes} bytes, the limit is {limit}")]
+    RowTooLarge {
+        /// The table's name.
+        table: String,
+        /// The primary key, printed.
+        key: String,
+        /// The length of its encoding.
+        bytes: usize,
+        /// The limit in bytes.
+        limit: usize,
     },
 }
 

@@ -116,6 +116,7 @@
 //! | send a transaction as a value: if, then, else | [`Program`], [`WriteTxn::run`] |
 //! | try a plan out, then carry it over | [`Snapshot::fork`], [`Fork`], [`Write`], [`Fork::rebase`], [`ChangeSet`] |
 //! | save, load, look into a file | [`Snapshot::save`], [`Builder::load`], [`Db::restore`], [`inspect`] |
+//! | compare replicas without their rows | [`Builder::keep_digests`], [`Snapshot::digests`], [`Digests`] |
 //! | run behind a log | [`Fsm`], [`Machine`] |
 //! | prove that you are deterministic | [`testing::check`] |
 //! | replicate by Raft | [`raft`] (feature `raft`) |
@@ -179,6 +180,7 @@ pub mod fuzzing {
 }
 
 pub use db::{Builder, Db, Waiting};
+pub use digest::{Digest, DigestError, Digests, TableDigest};
 pub use error::{Error, SchemaError, WriteError};
 #[cfg(feature = "derive")]
 pub use fsmdb_derive::{Key, Table};

@@ -48,8 +48,15 @@ pub const ENTRIES_PER_ROW_MAX: usize = 16_384;
 ///
 /// A snapshot reader holds one row in memory at a time beside the rows already loaded; MessagePack
 /// can expand about a hundredfold when decoded, so this bounds the harm of one hostile row. Saving
-/// a larger row fails with an error that names it.
+/// a larger row fails with an error that names it; where digests are kept
+/// ([`Builder::keep_digests`](crate::Builder::keep_digests)), a statement refuses it.
 pub const ROW_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Bytes of the buffer in which statements encode rows for the digest of their table, kept from one
+/// statement to the next.
+///
+/// Nearly every row fits; one that does not costs an allocation, and its memory is given back.
+pub const DIGEST_BUFFER_BYTES: usize = 64 * 1024;
 
 /// Deepest nesting of one encoded row or command, the same when writing and when reading.
 ///

@@ -11,12 +11,13 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("limits", &[]),
     ("sync", &[]),
     ("revision", &[]),
+    ("digest", &["revision"]),
     ("tree", &["limits", "revision", "sync"]),
     ("error", &["limits"]),
     ("messagepack", &["limits"]),
     ("key", &["limits"]),
     ("schema", &["error", "key", "limits", "messagepack", "revision", "sync", "tree"]),
-    ("table", &["error", "key", "limits", "revision", "schema", "sync", "tree"]),
+    ("table", &["digest", "error", "key", "limits", "revision", "schema", "sync", "tree"]),
     ("root", &["revision", "schema", "sync", "table", "tree"]),
     ("history", &["revision", "root", "sync"]),
     ("watch", &["history", "key", "limits", "revision", "root", "schema", "sync", "table", "tree"]),
@@ -27,6 +28,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "txn",
         &[
+            "digest",
             "error",
             "key",
             "limits",
@@ -44,11 +46,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "db",
         &[
-            "error", "history", "key", "limits", "revision", "root", "schema", "snapshot", "sync",
-            "tree", "txn", "watch",
+            "digest", "error", "history", "key", "limits", "revision", "root", "schema",
+            "snapshot", "sync", "tree", "txn", "watch",
         ],
     ),
-    ("machine", &["db", "error", "limits", "messagepack", "revision", "snapshot", "txn"]),
+    ("machine", &["db", "digest", "error", "limits", "messagepack", "revision", "snapshot", "txn"]),
     ("raft", &["db", "limits", "machine", "revision", "txn"]),
 ];
 
@@ -74,6 +76,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ),
     ("unicase", &["src/key/folded.rs"]),
     ("uuid", &["src/key/"]),
+    ("xxhash_rust", &["src/digest.rs"]),
 ];
 
 const FILE_LINES_MAX: usize = 500;

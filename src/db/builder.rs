@@ -16,6 +16,7 @@ use crate::watch::{AgeLimit, FeedLimits, OldSnapshot, Options};
 #[derive(Default)]
 pub struct Builder {
     tables: Vec<TableSchema>,
+    keeps_digests: bool,
     options: Options,
 }
 
@@ -48,6 +49,47 @@ impl Builder {
         self
     }
 
+    /// Keeps a digest of each table, so that [`Db::digests`] and
+    /// [`Snapshot::digests`](crate::Snapshot::digests) cost O(tables) and replicas can compare
+    /// their states after every entry; without this they encode every row.
+    ///
+    /// A statement that puts a row then encodes it and the one that it replaces, and one that
+    /// deletes a row encodes that. The database refuses what it cannot encode: a row whose
+    /// `Serialize` fails or that nests too deep ([`Error::RowEncode`](crate::Error::RowEncode)),
+    /// and one whose encoding is larger than
+    /// [`limits::ROW_BYTES_MAX`](crate::limits::ROW_BYTES_MAX)
+    /// ([`Error::RowTooLarge`](crate::Error::RowTooLarge)). So this decides what is refused, and
+    /// all replicas of a state machine must have it, or none.
+    ///
+    /// ```
+    /// # use fsmdb::{Db, Table};
+    /// # use serde::{Deserialize, Serialize};
+    /// # #[derive(Clone, Debug, Serialize, Deserialize, Table)]
+    /// # #[table(name = "nodes")]
+    /// # struct Node { #[key] id: u64 }
+    /// let replica = || Db::builder().table::<Node>().keep_digests().build();
+    /// let (one, other) = (replica()?, replica()?);
+    /// for (db, ids) in [(&one, [1, 2]), (&other, [2, 1])] {
+    ///     for id in ids {
+    ///         let mut txn = db.write();
+    ///         txn.insert(Node { id })?;
+    ///         txn.commit();
+    ///     }
+    /// }
+    /// assert_eq!(one.digests()?.first_difference(&other.digests()?), None);
+    ///
+    /// let mut txn = one.write();
+    /// txn.insert(Node { id: 3 })?;
+    /// txn.commit();
+    /// assert_eq!(one.digests()?.first_difference(&other.digests()?), Some("nodes"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn keep_digests(mut self) -> Self {
+        self.keeps_digests = true;
+        self
+    }
+
     /// Calls `report` when a commit finds that somebody holds a version that is more than so many
     /// revisions behind, once for each such version, on the thread of the commit and after it has
     /// given the right to write back. The snapshot goes on; what it keeps is in [`Db::memory`].
@@ -74,8 +116,8 @@ impl Builder {
     ///
     /// [`SchemaError`] when names repeat or are malformed, or a limit is exceeded.
     pub fn build(self) -> Result<Db, SchemaError> {
-        let schema = Arc::new(Schema::new(self.tables)?);
-        Ok(Db::with_root(Root::first(Contents::empty(schema)), self.options))
+        let (schema, options) = self.into_parts()?;
+        Ok(Db::with_root(Root::first(Contents::empty(schema)), options))
     }
 
     /// Checks the schema and makes a database with the content of a snapshot file.
@@ -97,9 +139,17 @@ impl Builder {
         source: R,
         options: LoadOptions<'_>,
     ) -> Result<Db, SnapshotError> {
-        let schema = Arc::new(Schema::new(self.tables)?);
+        let (schema, kept) = self.into_parts()?;
         let root = snapshot::load(&schema, source, options)?;
-        Ok(Db::with_root(root, self.options))
+        Ok(Db::with_root(root, kept))
+    }
+
+    /// The schema, checked, and what else was asked for.
+    fn into_parts(self) -> Result<(Arc<Schema>, Options), SchemaError> {
+        let Self { tables, keeps_digests, options } = self;
+        let tables = tables.into_iter();
+        let tables = tables.map(|table| TableSchema { keeps_digest: keeps_digests, ..table });
+        Ok((Arc::new(Schema::new(tables.collect())?), options))
     }
 }
 

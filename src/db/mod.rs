@@ -13,6 +13,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc as StdArc;
 
+use crate::digest::Digests;
 use crate::error::{Error, WriteError};
 use crate::key::AsKey;
 use crate::revision::{Applied, Revision};
@@ -274,14 +275,23 @@ impl Db {
         Ok(())
     }
 
-    /// Proves on the current version that every index equals what recomputing it from the rows
-    /// gives; O(rows x indexes).
+    /// Proves on the current version that every index, and every digest that is kept, equals what
+    /// recomputing it from the rows gives; O(rows x indexes).
     ///
     /// # Errors
     ///
     /// [`Error::Inconsistent`] naming the first difference.
     pub fn check(&self) -> Result<(), Error> {
         self.read().check()
+    }
+
+    /// A digest of each table of the current version; see [`Snapshot::digests`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Snapshot::digests`].
+    pub fn digests(&self) -> Result<Digests, Error> {
+        self.read().digests()
     }
 
     fn begin<'db>(&'db self, guard: WriterGuard<'db>) -> WriteTxn<'db> {

@@ -2,8 +2,9 @@
 //!
 //! Put it into your tests with commands that reach every branch of your `apply`. It applies them
 //! twice on machines of their own and on replicas that were restored from a snapshot on the way,
-//! and requires identical replies and byte-identical snapshots. Iteration in hash order, clocks,
-//! randomness and state outside the tables show up as a [`Divergence`] that names the entry.
+//! and requires identical replies, equal digests and byte-identical snapshots. Iteration in hash
+//! order, clocks, randomness and state outside the tables show up as a [`Divergence`] that names
+//! the entry.
 
 use std::fmt;
 
@@ -12,6 +13,7 @@ use thiserror::Error;
 use super::error::MachineError;
 use super::feed::Machine;
 use super::fsm::Fsm;
+use crate::digest::Digests;
 use crate::error::Error as StatementError;
 use crate::revision::Applied;
 use crate::snapshot::SnapshotError;
@@ -50,7 +52,8 @@ pub enum Divergence {
         second: String,
     },
     /// Two replicas have different states after the same commands.
-    #[error("{replica} differs from the first replica after entry {index}, at byte {offset}")]
+    #[error("{replica} differs from the first replica after entry {index} {}, at byte {offset}",
+        place_of(table.as_deref()))]
     State {
         /// Which replica differs.
         replica: String,
@@ -58,8 +61,24 @@ pub enum Divergence {
         index: u64,
         /// The first byte of the snapshot that differs.
         offset: usize,
+        /// The first table, in the order of names, of which the replicas have different rows;
+        /// `None` when only revisions or tombstones differ.
+        table: Option<String>,
     },
-    /// An index differs from its rows.
+    /// Two replicas that keep digests have different ones for the same snapshot.
+    ///
+    /// The encoding of a row is not a pure function of it: when the row was written, it was another
+    /// than it is now.
+    #[error("after entry {index} {replica} has another digest of table {table} for the same rows")]
+    Digest {
+        /// Which replica differs.
+        replica: String,
+        /// The index of the entry.
+        index: u64,
+        /// The table's name.
+        table: String,
+    },
+    /// An index or a digest differs from its rows.
     #[error("after entry {index}: {source}")]
     Index {
         /// The index of the entry.
@@ -79,7 +98,9 @@ pub enum Divergence {
 /// entry; see the [module](self).
 ///
 /// `machine` must give an empty machine each time. The cost is that of a snapshot for each entry
-/// and replica, so a few hundred commands on small tables are a good size.
+/// and replica, and of its digests, which is little where
+/// [they are kept](crate::Builder::keep_digests); so a few hundred commands on small tables are a
+/// good size.
 ///
 /// ```
 /// # use fsmdb::{Applied, Db, Error, Fsm, Machine, Table, WriteTxn};
@@ -121,33 +142,50 @@ where
     let mut others = vec![("the second replica".to_owned(), machine())];
     let every = entries.len().div_ceil(RESTORES + 1).max(1);
     let mut refused = 0;
-    let mut snapshot = Vec::new();
+    let mut snapshot_bytes = 0;
     for (entry, index) in entries.iter().zip(1_u64..) {
         let at = Applied { index, term: 1 };
         let reply = first.apply(at, entry)?;
         refused += usize::from(reply.as_ref().is_some_and(super::fsm::Outcome::is_refused));
-        snapshot = file_of(&first)?;
         first.read().check().map_err(|source| Divergence::Index { index, source })?;
+        let state = state_of(&first, index)?;
         for (replica, other) in &others {
             compare_reply(replica, index, &reply, &other.apply(at, entry)?)?;
-            compare_state(replica, index, &snapshot, &file_of(other)?)?;
+            compare_state(replica, index, &state, &state_of(other, index)?)?;
         }
         if (index as usize).is_multiple_of(every) && index as usize != entries.len() {
             let restored = machine();
-            restored.install(snapshot.as_slice())?;
+            restored.install(state.file.as_slice())?;
             let replica = format!("the replica restored at entry {index}");
-            compare_state(&replica, index, &snapshot, &file_of(&restored)?)?;
+            compare_state(&replica, index, &state, &state_of(&restored, index)?)?;
             others.push((replica, restored));
         }
+        snapshot_bytes = state.file.len();
     }
     let (commands, restored) = (entries.len(), others.len() - 1);
-    Ok(Report { commands, refused, restored, snapshot_bytes: snapshot.len() })
+    Ok(Report { commands, refused, restored, snapshot_bytes })
 }
 
-fn file_of<F: Fsm>(machine: &Machine<F>) -> Result<Vec<u8>, SnapshotError> {
-    let mut file = Vec::new();
-    machine.read().save(&mut file)?;
-    Ok(file)
+/// What is compared of a replica.
+struct State {
+    file: Vec<u8>,
+    digests: Digests,
+}
+
+/// The state of a replica after the entry at `index`.
+fn state_of<F: Fsm>(machine: &Machine<F>, index: u64) -> Result<State, Divergence> {
+    let (snap, mut file) = (machine.read(), Vec::new());
+    snap.save(&mut file)?;
+    let digests = snap.digests().map_err(|source| Divergence::Index { index, source })?;
+    Ok(State { file, digests })
+}
+
+/// Where replicas differ, for a person.
+fn place_of(table: Option<&str>) -> String {
+    match table {
+        Some(table) => format!("in table {table}"),
+        None => "in revisions or tombstones alone".into(),
+    }
 }
 
 fn compare_reply<R: PartialEq + fmt::Debug>(
@@ -163,10 +201,21 @@ fn compare_reply<R: PartialEq + fmt::Debug>(
     Err(Divergence::Reply { replica: replica.to_owned(), index, first, second })
 }
 
-fn compare_state(replica: &str, index: u64, first: &[u8], second: &[u8]) -> Result<(), Divergence> {
-    if first == second {
-        return Ok(());
+fn compare_state(
+    replica: &str,
+    index: u64,
+    first: &State,
+    second: &State,
+) -> Result<(), Divergence> {
+    let replica = replica.to_owned();
+    let table = first.digests.first_difference(&second.digests).map(str::to_owned);
+    if first.file != second.file {
+        let bytes = first.file.iter().zip(&second.file);
+        let offset = bytes.take_while(|(one, other)| one == other).count();
+        return Err(Divergence::State { replica, index, offset, table });
     }
-    let same = first.iter().zip(second).take_while(|(one, other)| one == other).count();
-    Err(Divergence::State { replica: replica.to_owned(), index, offset: same })
+    match table {
+        Some(table) => Err(Divergence::Digest { replica, index, table }),
+        None => Ok(()),
+    }
 }

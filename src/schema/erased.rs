@@ -20,6 +20,8 @@ pub(crate) struct TableSchema {
     pub(crate) key_fields: &'static [&'static str],
     /// Most tombstones of the table.
     pub(crate) tombstones: usize,
+    /// Whether statements keep the digest of the table.
+    pub(crate) keeps_digest: bool,
     pub(crate) indexes: Vec<IndexSchema>,
     pub(crate) rows: Box<dyn RowType>,
 }
@@ -42,6 +44,7 @@ impl TableSchema {
             version: T::VERSION,
             key_fields: T::KEY_FIELDS,
             tombstones: T::TOMBSTONES,
+            keeps_digest: false,
             indexes,
             rows: Box::new(Typed::<T> { definitions }),
         }

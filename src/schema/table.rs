@@ -46,6 +46,9 @@ use crate::key::{AsKey, Key, KeyBuf, KeyReader, print_from};
 /// a container between, such as `struct N(Option<Box<N>>)`, overflows the decoder's stack
 /// (msgpack-rust#381) and has no place in a row or command.
 /// [`testing::check`](crate::testing::check) restores what it saves, and so finds the first two.
+/// Where digests are kept ([`Builder::keep_digests`](crate::Builder::keep_digests)), a statement
+/// that replaces or deletes a row encodes it once more, so the encoding must be a pure function of
+/// the row too; a statement that finds that it is not panics before it changes anything.
 pub trait Table: Serialize + DeserializeOwned + Send + Sync + Sized + 'static {
     /// The type of the primary key: the key field, or a tuple of the key fields in their order.
     type Key: Key;

@@ -90,7 +90,7 @@ impl KeyedRows {
         self.keys().zip(self.keys().skip(1)).find(|(one, next)| one == next).map(|(one, _)| one)
     }
 
-    fn iter(&self) -> impl Iterator<Item = (&[u8], &NewRow)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], &NewRow)> {
         self.keys().zip(&self.rows)
     }
 }
@@ -139,6 +139,9 @@ impl TableState {
         }
         if rows.longest > KEY_BYTES_MAX {
             return Err(table.too_long(None, rows.longest));
+        }
+        if table.schema.keeps_digest {
+            table.digest = Some(table.sum_of(&rows)?);
         }
         let KeyedRows { bytes, ends, rows, .. } = rows;
         let starts = std::iter::once(0).chain(ends.iter().copied());

@@ -1,4 +1,4 @@
-//! The proof of the room's first two invariants on a live table.
+//! The proof of the room's first two invariants on a live table, and of that of its digest.
 
 use std::collections::BTreeMap;
 
@@ -9,11 +9,13 @@ use crate::schema::IndexKeys;
 use crate::tree::RowRef;
 
 impl TableState {
-    /// Recomputes every key and index entry from the rows and compares, O(rows x indexes).
+    /// Recomputes every key, every index entry and a digest that is kept from the rows and
+    /// compares, O(rows x indexes).
     ///
     /// # Errors
     ///
-    /// [`Error::Inconsistent`] naming the first difference.
+    /// [`Error::Inconsistent`] naming the first difference; where a digest is kept, that of a row
+    /// that cannot be encoded any more.
     pub(crate) fn check(&self) -> Result<(), Error> {
         let mut expected: Vec<BTreeMap<Vec<u8>, RowRef<'_>>> =
             self.schema.indexes.iter().map(|_| BTreeMap::new()).collect();
@@ -42,7 +44,21 @@ impl TableState {
         for (position, expected) in expected.iter().enumerate() {
             self.check_index(position, expected)?;
         }
-        Ok(())
+        self.check_digest()
+    }
+
+    fn check_digest(&self) -> Result<(), Error> {
+        let Some(kept) = self.digest else { return Ok(()) };
+        let found = self.sum_of_rows()?;
+        if found == kept {
+            return Ok(());
+        }
+        Err(Error::Inconsistent {
+            table: self.schema.name.to_string(),
+            index: "digest".into(),
+            key: "all rows".into(),
+            detail: format!("{kept} is kept, the rows give {found}"),
+        })
     }
 
     fn check_row(&self, key: &[u8], row: RowRef<'_>) -> Result<(), Error> {

@@ -1,9 +1,11 @@
-//! The keys under which rows stand in indexes, and the plan of how a statement moves them.
+//! The keys under which rows stand in indexes, and the plan of how a statement moves them, with
+//! what that makes of the digest.
 
 use std::ops::Range;
 
 use super::reading::Reading;
 use super::state::TableState;
+use crate::digest::Digest;
 use crate::error::Error;
 use crate::limits::{ENTRIES_PER_ROW_MAX, KEY_BYTES_MAX};
 use crate::schema::{IndexKeys, TableSchema};
@@ -64,11 +66,15 @@ pub(crate) struct Planner {
     before: EntryKeys,
     after: EntryKeys,
     pub(super) changes: IndexChanges,
+    /// The digest of the table once the plan is carried out, if it keeps one.
+    pub(super) digest: Option<Digest>,
+    /// Receives encodings of rows.
+    encoding: Vec<u8>,
 }
 
 impl Planner {
-    /// Plans what happens in every index of `table` when `after` takes the place of `before` at
-    /// the primary key `key`.
+    /// Plans what happens in every index of `table`, and to its digest, when `after` takes the
+    /// place of `before` at the primary key `key`.
     ///
     /// This runs user code, which may panic; nothing but this planner changes.
     pub(super) fn plan(
@@ -94,6 +100,7 @@ impl Planner {
             }
             self.changes.plan(position, self.before.iter(), self.after.iter());
         }
+        self.digest = table.plan_digest(&mut self.encoding, key, before, after)?;
         Ok(())
     }
 }

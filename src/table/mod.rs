@@ -2,7 +2,8 @@
 //!
 //! `state.rs` holds the state and its check, `statement.rs` changes it, `reader.rs` and `index.rs`
 //! are the typed views that users read through, `rows.rs` their iterator. `reading.rs` notes what a
-//! watched reader is asked, as values of `question.rs`. `removals.rs` remembers what was taken out.
+//! watched reader is asked, as values of `question.rs`. `removals.rs` remembers what was taken out,
+//! `digests.rs` adds up what is there.
 //!
 //! # Invariants
 //!
@@ -13,9 +14,11 @@
 //! 3. A statement computes everything that user code can spoil before its first change, so that a
 //!    refusal or a panic leaves the state as it was.
 //! 4. `modified` never decreases, also across deletes; nor does that of any stretch of keys.
+//! 5. A digest that is kept is the sum of the digests of the rows. [`TableState::check`] proves it.
 
 mod bulk;
 mod check;
+mod digests;
 mod entries;
 mod index;
 mod lookup;

@@ -4,6 +4,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::removals::{Removals, index_of, number_of};
+use crate::digest::Digest;
 use crate::key::KeyBuf;
 use crate::revision::Revision;
 use crate::schema::TableSchema;
@@ -16,13 +17,16 @@ pub(crate) struct TableState {
     pub(super) trees: TableTrees,
     pub(super) modified: Revision,
     pub(super) removals: Removals,
+    /// That of the rows, if the schema says to keep it.
+    pub(super) digest: Option<Digest>,
 }
 
 impl TableState {
     /// The empty table of `schema`.
     pub(crate) fn new(schema: Arc<TableSchema>) -> Self {
         let trees = TableTrees::new(schema.rows.kind(), schema.indexes.len());
-        Self { schema, trees, modified: Revision(0), removals: Removals::default() }
+        let digest = schema.keeps_digest.then(Digest::default);
+        Self { schema, trees, modified: Revision(0), removals: Removals::default(), digest }
     }
 
     pub(crate) fn schema(&self) -> &Arc<TableSchema> {

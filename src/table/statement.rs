@@ -1,7 +1,7 @@
 //! The statements that change one table: put a row, delete a row.
 //!
-//! Each is planned first, which runs the user's key, index and filter functions and can refuse,
-//! and applied second, which cannot fail and runs no user code (invariant 3 of the room).
+//! Each is planned first, which runs the user's key, index, filter and encoding functions and can
+//! refuse, and applied second, which cannot fail and runs no user code (invariant 3 of the room).
 
 use super::entries::Planner;
 use super::removals::number_of;
@@ -78,10 +78,13 @@ impl TableState {
     ) {
         self.trees.put(workspace, place, key, row, &planner.changes);
         self.modified = self.modified.max(revision);
+        self.digest = planner.digest;
         self.note_removed(planner, key, revision);
     }
 
     /// Plans to delete the row at `place`, whose primary key is `key`.
+    ///
+    /// When a function of the schema panics, nothing has changed.
     pub(crate) fn plan_delete(&self, planner: &mut Planner, place: &Place, key: &[u8]) {
         let planned = planner.plan(self, key, self.row_at(place), None);
         planned.expect("only what is put can be refused");
@@ -102,6 +105,7 @@ impl TableState {
     ) {
         self.trees.delete(workspace, place, &planner.changes);
         self.modified = self.modified.max(revision);
+        self.digest = planner.digest;
         self.note_removed(planner, key, revision);
         if self.schema.tombstones > 0 {
             self.removals.note(number_of(None), key, key.len(), revision);

@@ -228,7 +228,8 @@ impl Fork {
         self.draft.changes()
     }
 
-    /// Proves that every index equals what recomputing it from the rows gives; O(rows x indexes).
+    /// Proves that every index, and every digest that is kept, equals what recomputing it from the
+    /// rows gives; O(rows x indexes).
     ///
     /// # Errors
     ///

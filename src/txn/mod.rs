@@ -12,6 +12,7 @@
 //! | `intent.rs` | the optimistic transaction as a value |
 //! | `rebase.rs`, `change_set.rs`, `carry.rs` | how what a fork changed gets onto a newer version |
 //! | `diff.rs` | what differs between two snapshots |
+//! | `digests.rs` | the digests of a version |
 //! | `program/` | transactions that are values |
 //! | `watcher.rs`, `wait.rs` | reads that are watched; the wait for a revision |
 //! | `feed.rs` | the change feeds |
@@ -34,6 +35,7 @@ mod carry;
 mod change_set;
 mod changes;
 mod diff;
+mod digests;
 mod draft;
 mod feed;
 mod fork;

@@ -38,8 +38,9 @@ impl<'txn, T: Table, D: Write> TableMut<'txn, T, D> {
     ///
     /// # Errors
     ///
-    /// [`Error::KeyExists`], [`Error::Taken`], [`Error::KeyTooLong`] or
-    /// [`Error::TooManyEntries`]; nothing has changed then.
+    /// [`Error::KeyExists`], [`Error::Taken`], [`Error::KeyTooLong`] or [`Error::TooManyEntries`];
+    /// where digests are kept ([`Builder::keep_digests`](crate::Builder::keep_digests)),
+    /// [`Error::RowEncode`] or [`Error::RowTooLarge`]. Nothing has changed then.
     pub fn insert(&mut self, row: T) -> Result<SharedRow<T>, Error> {
         let (row, _) = self.put(row, Mode::Insert)?;
         Ok(row.borrow().typed::<T>().share())
@@ -87,8 +88,8 @@ impl<'txn, T: Table, D: Write> TableMut<'txn, T, D> {
     ///
     /// # Errors
     ///
-    /// [`Error::Taken`], [`Error::KeyTooLong`] or [`Error::TooManyEntries`]; nothing has changed
-    /// then.
+    /// [`Error::Taken`], [`Error::KeyTooLong`] or [`Error::TooManyEntries`]; where digests are
+    /// kept, [`Error::RowEncode`] or [`Error::RowTooLarge`]. Nothing has changed then.
     pub fn upsert(&mut self, row: T) -> Result<Option<SharedRow<T>>, Error> {
         let (_, before) = self.put(row, Mode::Upsert)?;
         Ok(before.map(|before| before.borrow().typed::<T>().share()))

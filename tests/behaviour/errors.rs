@@ -1,7 +1,7 @@
 //! The texts of errors: one line, lower case, with the table, the index, the printed key, the
 //! owner, and the way out.
 
-use fsmdb::{Applied, Error, KeyError, MachineError, SnapshotError, WriteError};
+use fsmdb::{Applied, Digest, Error, KeyError, MachineError, SnapshotError, WriteError};
 
 use crate::tables::{Job, Node, Service, empty, job, node, service};
 
@@ -80,6 +80,9 @@ fn every_error_is_one_line_in_lower_case() {
             .to_string(),
         Error::Inconsistent { table: name(), index: name(), key: name(), detail: name() }
             .to_string(),
+        Error::RowEncode { table: name(), key: name(), message: name() }.to_string(),
+        Error::RowTooLarge { table: name(), key: name(), bytes: 2, limit: 1 }.to_string(),
+        "no digest".parse::<Digest>().unwrap_err().to_string(),
         KeyError::Truncated { offset: 3 }.to_string(),
         KeyError::Trailing { offset: 3 }.to_string(),
         MachineError::Owned.to_string(),

@@ -155,7 +155,7 @@ impl Table for Row {
 }
 
 fn empty() -> Db {
-    Db::builder().table::<Row>().build().unwrap()
+    Db::builder().table::<Row>().keep_digests().build().unwrap()
 }
 
 /// A database whose trees have more than one level.

@@ -3,7 +3,7 @@
 //!
 //! The model (`reference.rs`) is sorted vectors that are searched from end to end; after each step
 //! everything that can be read is compared with what the model gives (`compare.rs`), and `check()`
-//! recomputes every index.
+//! recomputes every index and digest.
 
 #![cfg(feature = "derive")]
 
@@ -65,7 +65,8 @@ impl StateMachineTest for System {
     type Reference = World;
 
     fn init_test(_: &World) -> Self {
-        let db = Db::builder().table::<Item>().table::<Pair>().build().expect("it is sound");
+        let builder = Db::builder().table::<Item>().table::<Pair>().keep_digests();
+        let db = builder.build().expect("it is sound");
         Self { db: leak(db), txn: None, savepoints: Vec::new(), held: Vec::new() }
     }
 
@@ -159,9 +160,10 @@ impl System {
     /// Saves, loads with the tables in another order, and goes on with what was loaded.
     fn reload(&mut self) {
         let file = file_of(&self.db.read());
-        let builder = Db::builder().table::<Pair>().table::<Item>();
+        let builder = Db::builder().table::<Pair>().table::<Item>().keep_digests();
         let copy = builder.load(file.as_slice()).expect("a file that was saved is good");
         assert_eq!(file_of(&copy.read()), file);
+        assert_eq!(copy.digests(), self.db.digests());
         copy.check().expect("every index equals its recomputation");
         if self.txn.is_none() {
             self.db = leak(copy);
