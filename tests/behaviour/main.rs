@@ -8,6 +8,7 @@ mod allocations;
 mod change_sets;
 mod derives;
 mod diff;
+mod erase;
 mod errors;
 mod feeds;
 mod files;
