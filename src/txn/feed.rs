@@ -226,7 +226,8 @@ impl Reset {
 ///
 /// - ordered: items come in the order of commits;
 /// - unique: no commit comes twice;
-/// - reliable: none is left out, or the feed says [`Lagged`] (it was too slow, or rows were erased);
+/// - reliable: none is left out, or the feed says [`Lagged`], because it was too slow or because
+///   rows were erased;
 /// - atomic: a commit is one item;
 /// - resumable: [`Changes::since`] goes on behind the last revision that was seen;
 /// - bookmarkable: an item [`Event::Bookmark`] says how far that is when nothing happens.

@@ -259,8 +259,8 @@ impl Fork {
     ///
     /// # Errors
     ///
-    /// [`ChangeSetError::TooMany`], [`ChangeSetError::TooLarge`], [`ChangeSetError::Row`] naming the
-    /// row that cannot be encoded, or [`ChangeSetError::Erases`] when the fork has
+    /// [`ChangeSetError::TooMany`], [`ChangeSetError::TooLarge`], [`ChangeSetError::Row`] naming
+    /// the row that cannot be encoded, or [`ChangeSetError::Erases`] when the fork has
     /// [erased](TableMut::erase_prefix) rows.
     ///
     /// # Panics

@@ -15,8 +15,8 @@
 //! 4. A feed that begins, or skips, loads its version under the lock of the log: nothing is pushed
 //!    or dropped between the version and the position behind it. The log may be one commit behind
 //!    that version, and says nothing of the newest revision until it has come there.
-//! 5. What a feed takes comes into its batch under the lock of the log, which has each batch that is
-//!    in use: after an erasure nothing older is in any of them. The lock of a batch comes second.
+//! 5. What a feed takes comes into its batch under the lock of the log, which has the batches of
+//!    all feeds: after an erasure nothing older is in any of them. A batch is locked second.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
