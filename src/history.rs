@@ -10,7 +10,8 @@
 //!
 //! # Invariants
 //!
-//! 1. The versions are of one line of commits: a restore forgets all.
+//! 1. The versions are of one line of commits: a restore forgets all. So does a commit that erases,
+//!    because each of them may hold what was erased.
 //! 2. They are within the limits.
 //! 3. Only whoever has the right to write adds and takes out.
 

@@ -113,6 +113,7 @@
 //! | write without the lock, validated at the commit | [`Db::transact`], [`Db::optimistic`], [`Intent`] |
 //! | read the past | [`Db::at`], [`Db::versions`], [`Retention`] |
 //! | follow all changes | [`Db::changes`], [`Db::changes_of`], [`Feed`] |
+//! | erase a tenant | [`TableMut::erase_prefix`], [`Db::erase`], [`Db::pinned_until`] |
 //! | send a transaction as a value: if, then, else | [`Program`], [`WriteTxn::run`] |
 //! | try a plan out, then carry it over | [`Snapshot::fork`], [`Fork`], [`Write`], [`Fork::rebase`], [`ChangeSet`] |
 //! | save, load, look into a file | [`Snapshot::save`], [`Builder::load`], [`Db::restore`], [`inspect`] |
@@ -200,10 +201,11 @@ pub use table::{IndexReader, Rows, TableReader};
 pub use tree::{Row, SharedRow};
 pub use txn::{
     ChangeSet, ChangeSetError, Changes, Cmp, Commit, CommitError, Compare, Conflict, ConflictKind,
-    Diff, DiffAll, Difference, Event, Feed, FeedError, Fork, FoundRows, HistoryError, IndexMemory,
-    IndexMut, Intent, IntentError, Lagged, Memory, Op, OpResult, OptimisticTxn, Program,
-    ProgramError, ProgramPath, ProgramReply, ProgramStep, Read, ReadConflict, RebaseError, Reset,
-    Resolution, RowVersion, Savepoint, Select, Snapshot, TableMemory, TableMut, TransactError,
-    VersionMemory, WaitError, WaitFor, Watcher, Write, WriteTxn,
+    Diff, DiffAll, Difference, ErasedTable, Erasure, Event, Feed, FeedError, Fork, FoundRows,
+    HistoryError, IndexMemory, IndexMut, Intent, IntentError, Lagged, Memory, Op, OpResult,
+    OptimisticTxn, Program, ProgramError, ProgramPath, ProgramReply, ProgramStep, Read,
+    ReadConflict, RebaseError, Reset, Resolution, RowVersion, Savepoint, Select, Snapshot,
+    TableMemory, TableMut, TransactError, VersionMemory, WaitError, WaitFor, Watcher, Write,
+    WriteTxn,
 };
 pub use watch::{Change, ChangeKind, Changed, Committed, OldSnapshot, Wake, Watch};

@@ -30,7 +30,8 @@ impl Builder {
 
     /// Keeps the last changes for feeds, at most so many commits and so many bytes of keys and
     /// rows (without what rows own elsewhere), also while no feed is open: so that one that was
-    /// away can go on by [`Changes::since`](crate::Changes::since).
+    /// away can go on by [`Changes::since`](crate::Changes::since). A commit that
+    /// [erases](crate::TableMut::erase_prefix) takes all of them out.
     ///
     /// Without this, [`limits::FEED_COMMITS_DEFAULT`](crate::limits::FEED_COMMITS_DEFAULT) and
     /// [`limits::FEED_BYTES_DEFAULT`](crate::limits::FEED_BYTES_DEFAULT) hold, and with the last
@@ -42,7 +43,8 @@ impl Builder {
     }
 
     /// Keeps versions after newer ones have taken their place, for [`Db::at`] and [`Db::versions`];
-    /// without this, none. A restore forgets them.
+    /// without this, none. A restore forgets them, and so does a commit that
+    /// [erases](crate::TableMut::erase_prefix).
     #[must_use]
     pub fn keep_versions(mut self, retention: Retention) -> Self {
         self.options.retention = retention;

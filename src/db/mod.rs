@@ -7,6 +7,7 @@
 //! 3. A database that a machine owns is written by the log alone.
 
 mod builder;
+mod erase;
 mod optimistic;
 
 use std::fmt;
@@ -216,7 +217,8 @@ impl Db {
     ///
     /// # Errors
     ///
-    /// [`HistoryError`] when it is not kept, was never there, or is not yet.
+    /// [`HistoryError`] when it is not kept, was never there, or is not yet. A restore and a commit
+    /// that [erases](crate::TableMut::erase_prefix) leave none that is older.
     pub fn at(&self, revision: Revision) -> Result<Snapshot, HistoryError> {
         txn::at(&self.shared.hub, revision)
     }
@@ -251,6 +253,18 @@ impl Db {
         let (watches, revisions) = self.shared.hub.waiting();
         let (feeds, feed_commits, feed_bytes) = self.shared.hub.held_for_feeds();
         Waiting { watches, revisions, feeds, feed_commits, feed_bytes }
+    }
+
+    /// As [`write`](Db::write), for those who return an error when a machine owns the database.
+    fn write_unless_owned(&self) -> Result<WriteTxn<'_>, WriteError> {
+        if self.is_owned() {
+            return Err(WriteError::OwnedByMachine);
+        }
+        let guard = self.shared.writer.lock();
+        if self.is_owned() {
+            return Err(WriteError::OwnedByMachine);
+        }
+        Ok(self.begin(guard))
     }
 
     /// Replaces the whole content by that of a snapshot file, atomically.

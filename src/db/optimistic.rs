@@ -1,7 +1,6 @@
 //! Optimistic transactions on the database: begun, committed, tried again.
 
 use super::Db;
-use crate::error::WriteError;
 use crate::limits::TRANSACT_ATTEMPTS_MAX;
 use crate::revision::Revision;
 use crate::txn::{CommitError, OptimisticTxn, TransactError};
@@ -25,14 +24,7 @@ impl Db {
         if !txn.is_changed() {
             return Ok(txn.origin().revision());
         }
-        if self.is_owned() {
-            return Err(WriteError::OwnedByMachine.into());
-        }
-        let guard = self.shared.writer.lock();
-        if self.is_owned() {
-            return Err(WriteError::OwnedByMachine.into());
-        }
-        let mut write = self.begin(guard);
+        let mut write = self.write_unless_owned()?;
         txn.apply(&mut write)?;
         Ok(write.commit())
     }

@@ -70,7 +70,8 @@ pub trait Table: Serialize + DeserializeOwned + Send + Sync + Sized + 'static {
     /// the oldest are forgotten, and no such revision is then below that of what was forgotten.
     /// They are part of the state, and of its snapshots. Without tombstones, the default, every
     /// such revision is that of the whole table, and nothing is paid for it. At most
-    /// [`TOMBSTONES_MAX`](crate::limits::TOMBSTONES_MAX).
+    /// [`TOMBSTONES_MAX`](crate::limits::TOMBSTONES_MAX). What is
+    /// [erased](crate::TableMut::erase_prefix) is forgotten at once.
     ///
     /// A table that begins to remember, or gets another index, counts everything in the snapshot
     /// that it is loaded from as forgotten. So replicas whose schema changes in this way must begin

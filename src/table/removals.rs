@@ -11,6 +11,11 @@
 //! took out. When it commits, what the version below it had, and its own has not, leaves
 //! tombstones: what came and went within one transaction leaves nothing.
 //!
+//! A tombstone is a key of somebody. So a transaction that erases leaves none in the table: where
+//! it took something out, the floor rises to it. And it takes out the tombstones that others have
+//! left of what it erases: those of rows by their keys, and those of entries all, because nobody
+//! can tell from a value whose it was.
+//!
 //! # Invariants
 //!
 //! 1. A key that a commit took out of a tree after the floor of its kind, and that was not there
@@ -18,6 +23,7 @@
 //! 2. Both maps hold the same tombstones, each key of a tree once, not more than the limit.
 //! 3. Every tombstone is younger than the floor of its kind.
 //! 4. A published version has nothing pending; a view of a transaction may have.
+//! 5. After an erasure no tombstone, and no inner node of a map, has a key of what was erased.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -57,6 +63,8 @@ struct Pending {
     revision: Revision,
     /// The keys, whole; of each, how many bytes are the value.
     keys: OrdMap<Place, usize>,
+    /// Whether one of the statements erases: then none of the keys becomes a tombstone.
+    is_erased: bool,
 }
 
 /// Up to when removals may be forgotten.
@@ -87,6 +95,24 @@ impl Floors {
     }
 }
 
+/// Whether a key is below the upper one of two bounds.
+fn is_before_end(key: &[u8], high: Bound<&[u8]>) -> bool {
+    match high {
+        Bound::Unbounded => true,
+        Bound::Included(end) => key <= end,
+        Bound::Excluded(end) => key < end,
+    }
+}
+
+/// Whether a key is above the lower one of two bounds.
+fn is_behind_start(key: &[u8], low: Bound<&[u8]>) -> bool {
+    match low {
+        Bound::Unbounded => true,
+        Bound::Included(start) => key >= start,
+        Bound::Excluded(start) => key > start,
+    }
+}
+
 impl Removals {
     /// Notes that a statement took `key` out of a tree, of which `value` bytes are the value.
     pub(super) fn note(&mut self, tree: TreeNumber, key: &[u8], value: usize, revision: Revision) {
@@ -101,10 +127,46 @@ impl Removals {
         let Some(pending) = self.pending.take() else { return };
         for ((tree, key), value) in &pending.keys {
             let is_known = pending.revision > self.floors.of(*tree);
-            if is_known && is_gone(*tree, key) {
+            if !is_known || !is_gone(*tree, key) {
+                continue;
+            }
+            if pending.is_erased {
+                let mut floors = self.floors;
+                floors.rise(*tree, pending.revision);
+                self.forget(floors);
+            } else {
                 self.bury(limit, *tree, &key[..*value], pending.revision);
             }
         }
+    }
+
+    /// Forgets what was taken out between two bounds of the primary tree, and all that was taken
+    /// out of indexes, on behalf of a transaction of `revision`, which will leave no tombstones.
+    /// O(tombstones).
+    pub(super) fn erase(&mut self, (low, high): (Bound<&[u8]>, Bound<&[u8]>), revision: Revision) {
+        let mut floors = self.floors;
+        for (revision, tree, key) in self.iter() {
+            if tree != number_of(None) || (is_behind_start(key, low) && is_before_end(key, high)) {
+                floors.rise(tree, revision);
+            }
+        }
+        self.forget(floors);
+        let pending = Arc::make_mut(self.pending.get_or_insert_default());
+        (pending.revision, pending.is_erased) = (revision, true);
+    }
+
+    /// Raises the floors, and takes the tombstones out that are not above them.
+    fn forget(&mut self, floors: Floors) {
+        self.floors = floors;
+        let Some(before) = self.tombstones.take() else { return };
+        // Made anew: an inner node of the old maps may have a key that is in them no more.
+        let mut left = Tombstones::default();
+        for (revision, place) in &before.by_age {
+            if *revision > floors.of(place.0) {
+                left.insert(place.clone(), *revision);
+            }
+        }
+        self.tombstones = (!left.by_age.is_empty()).then(|| Arc::new(left));
     }
 
     /// Whether a transaction has taken something out.
@@ -130,12 +192,7 @@ impl Removals {
         tree: TreeNumber,
         (low, high): (Bound<&[u8]>, Bound<&[u8]>),
     ) -> Revision {
-        let is_before_end = |key: &[u8]| match high {
-            Bound::Unbounded => true,
-            Bound::Included(end) => key <= end,
-            Bound::Excluded(end) => key < end,
-        };
-        let is_within = |(at, key): &Place| *at == tree && is_before_end(key);
+        let is_within = |(at, key): &Place| *at == tree && is_before_end(key, high);
         let low: Bound<Place> = match low {
             Bound::Included(key) => Bound::Included((tree, key.into())),
             Bound::Excluded(key) => Bound::Excluded((tree, key.into())),

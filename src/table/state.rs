@@ -74,6 +74,18 @@ impl TableState {
         self.removals = removals;
     }
 
+    /// Forgets what was removed between two bounds of the primary tree and from all indexes, on
+    /// behalf of a transaction of `revision` that erases what is there.
+    pub(crate) fn erase_removals(
+        &mut self,
+        bounds: (Bound<&[u8]>, Bound<&[u8]>),
+        revision: Revision,
+    ) {
+        if self.schema.tombstones > 0 {
+            self.removals.erase(bounds, revision);
+        }
+    }
+
     /// Makes tombstones of all that a transaction took out of it.
     pub(crate) fn close_removals(&mut self) {
         self.removals = self.removals.closed(self.schema.tombstones);

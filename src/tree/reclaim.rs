@@ -104,13 +104,13 @@ impl<C> Default for Ledger<C> {
 
 impl<C> Ledger<C> {
     /// Enters a version, whose stamp is greater than all before, and gives the flag by which its
-    /// holder tells its death.
-    pub(super) fn enter(&mut self, stamp: u64) -> Arc<AtomicBool> {
+    /// holder tells its death. Its contents come with it if it is not to be the newest.
+    pub(super) fn enter(&mut self, stamp: u64, contents: Option<C>) -> Arc<AtomicBool> {
         let is_dead = self.flag();
         let flag = Arc::clone(&is_dead);
         debug_assert!(self.records.back().is_none_or(|record| record.stamp < stamp));
         let dead_list = self.spare.pop().unwrap_or_default();
-        self.records.push_back(Record { stamp, is_dead, contents: None, dead_list });
+        self.records.push_back(Record { stamp, is_dead, contents, dead_list });
         flag
     }
 
@@ -142,9 +142,11 @@ impl<C> Ledger<C> {
         }
     }
 
-    /// Keeps what was the newest contents until the newest version is buried.
+    /// Keeps what was the newest contents until the version that was published with them is buried:
+    /// the one that has none yet. Views of transactions, which have, may have come after it.
     pub(super) fn keep(&mut self, contents: C) {
-        if let Some(record) = self.records.back_mut() {
+        let newest = self.records.iter_mut().rev().find(|record| record.contents.is_none());
+        if let Some(record) = newest {
             record.contents = Some(contents);
         }
     }

@@ -206,11 +206,11 @@ impl<C: Contents> Writer<C> {
     pub(crate) fn peek(&mut self, contents: &C) -> Version<C> {
         self.end_segment(contents);
         let stamp = self.segments[self.segments.len() - 1].stamp;
-        self.enter(stamp)
+        self.enter(stamp, Some(contents.clone()))
     }
 
-    fn enter(&mut self, stamp: u64) -> Version<C> {
-        let is_dead = self.engine().ledger.enter(stamp);
+    fn enter(&mut self, stamp: u64, contents: Option<C>) -> Version<C> {
+        let is_dead = self.engine().ledger.enter(stamp, contents);
         Version { store: self.store.clone(), stamp, is_dead }
     }
 
@@ -234,7 +234,7 @@ impl<C: Contents> Writer<C> {
         engine.editor.stamp += 1;
         let retired_bytes = std::mem::take(&mut engine.editor.retired_bytes);
         (self.retired, self.retired_bytes) = (retired, retired_bytes);
-        self.enter(stamp)
+        self.enter(stamp, None)
     }
 
     /// Puts what the segments on the way to the end unlinked before what the last one did, and

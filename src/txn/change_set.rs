@@ -15,13 +15,15 @@ use thiserror::Error;
 
 use super::bytes::{Bounded, Bytes};
 use super::carry::{Action, Refusal, Step, carry};
-use super::draft::Write;
+use super::draft::{Draft, Write};
 use crate::error::Error;
 use crate::key::print_bytes;
 use crate::limits::{CHANGE_SET_BYTES_MAX, CHANGES_MAX, COMMAND_BYTES_MAX, TABLES_MAX};
 use crate::messagepack::{self, ReadError};
 use crate::revision::Revision;
+use crate::root::Contents;
 use crate::schema::TableSchema;
+use crate::tree::Session;
 use crate::watch::Change;
 
 /// What a [`Fork`](crate::Fork) changed, from [`Fork::change_set`](crate::Fork::change_set): for
@@ -100,6 +102,14 @@ pub enum ChangeSetError {
         /// What is wrong.
         message: String,
     },
+    /// The fork, or the optimistic transaction, has erased. A change set would carry the keys of
+    /// what was erased, and delete where it should be erased: give the prefix in the command, and
+    /// erase where that is applied.
+    #[error("table {table}: rows were erased, which a change set does not carry")]
+    Erases {
+        /// The table's name.
+        table: String,
+    },
     /// The database has no such table.
     #[error("table {table} of the change of key {key} is not in the schema")]
     UnknownTable {
@@ -141,8 +151,20 @@ pub enum ChangeSetError {
 }
 
 impl ChangeSet {
-    /// The change set of `changes`, made in a fork of `origin` by statements of `revision`.
-    pub(super) fn of(
+    /// The change set of what `draft` has changed, made in a fork of `origin`.
+    pub(super) fn of<W: Session<Contents>>(
+        origin: Revision,
+        draft: &Draft<W>,
+    ) -> Result<Self, ChangeSetError> {
+        if let Some(erased) = draft.log.erasures().next() {
+            let table = draft.contents().table(erased.table).schema().name.to_string();
+            return Err(ChangeSetError::Erases { table });
+        }
+        Self::of_changes(origin, draft.revision, &draft.changes())
+    }
+
+    /// The change set of `changes`, made by statements of `revision`.
+    fn of_changes(
         origin: Revision,
         revision: Revision,
         changes: &[Change],

@@ -19,6 +19,8 @@ pub(super) struct ChangeLog {
     running: Part,
     /// Whether the entries of indexes are noted, because somebody watches indexes.
     pub(super) notes_entries: bool,
+    /// Whether an erasure may be among the statements; it may have been undone.
+    may_erase: bool,
 }
 
 /// The statements of a transaction up to a savepoint. A clone is O(1).
@@ -60,6 +62,19 @@ enum Statement {
     Row { table: usize, key: (usize, usize), before: Option<KeptRow> },
     /// A table that was empty got so many rows at once.
     Fill { table: usize, rows: usize },
+    /// So many rows of a table were erased, by statements that stand before this one; their keys
+    /// begin with what stands at this place.
+    Erase { table: usize, prefix: (usize, usize), rows: usize },
+}
+
+/// Rows that were erased.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ErasedRows<'a> {
+    /// The position of the table.
+    pub(super) table: usize,
+    /// What their primary keys begin with.
+    pub(super) prefix: &'a [u8],
+    pub(super) rows: usize,
 }
 
 /// The net change of one row.
@@ -79,7 +94,7 @@ impl ChangeLog {
 
     /// A log that goes on from a frozen one.
     pub(super) fn after(before: Frozen) -> Self {
-        Self { before, ..Self::default() }
+        Self { before, may_erase: true, ..Self::default() }
     }
 
     pub(super) fn push(&mut self, table: usize, key: &[u8], before: Option<KeptRow>) {
@@ -108,6 +123,30 @@ impl ChangeLog {
         if rows > 0 {
             self.running.statements.push(Statement::Fill { table, rows });
         }
+    }
+
+    /// Notes that `rows` rows of a table, whose keys begin with `prefix`, were erased.
+    pub(super) fn push_erase(&mut self, table: usize, prefix: &[u8], rows: usize) {
+        let Part { keys, statements, .. } = &mut self.running;
+        let start = keys.len();
+        keys.extend_from_slice(prefix);
+        statements.push(Statement::Erase { table, prefix: (start, keys.len()), rows });
+        self.may_erase = true;
+    }
+
+    /// What was erased, in no particular order.
+    pub(super) fn erasures(&self) -> impl Iterator<Item = ErasedRows<'_>> {
+        let parts = self.may_erase.then(|| self.parts()).into_iter().flatten();
+        parts.flat_map(|Part { keys, statements, .. }| {
+            statements.iter().filter_map(|statement| match statement {
+                Statement::Erase { table, prefix, rows } => Some(ErasedRows {
+                    table: *table,
+                    prefix: &keys[prefix.0..prefix.1],
+                    rows: *rows,
+                }),
+                Statement::Row { .. } | Statement::Fill { .. } => None,
+            })
+        })
     }
 
     pub(super) fn len(&self) -> usize {
@@ -190,6 +229,8 @@ impl ChangeLog {
                         touched.for_each(|(_, before)| *before = None);
                         filled.insert(*table);
                     }
+                    // The deletes stand before it.
+                    Statement::Erase { .. } => {}
                 }
             }
         }
@@ -221,6 +262,10 @@ impl Touched for ChangeLog {
                 }
             }
         }
+    }
+
+    fn is_erasure(&self) -> bool {
+        self.erasures().next().is_some()
     }
 
     fn net(&self, after: &Contents) -> Vec<Change> {
@@ -265,7 +310,7 @@ impl Part {
     fn len(&self) -> usize {
         let fills = self.statements.iter().filter_map(|statement| match statement {
             Statement::Fill { rows, .. } => Some(rows - 1),
-            Statement::Row { .. } => None,
+            Statement::Row { .. } | Statement::Erase { .. } => None,
         });
         self.statements.len() + fills.sum::<usize>()
     }

@@ -9,11 +9,11 @@ use super::read::{Read, position_of};
 use super::savepoint::Savepoint;
 use super::table_mut::TableMut;
 use crate::error::Error;
-use crate::key::KeyBuf;
+use crate::key::{KeyBuf, prefix_bounds};
 use crate::revision::Revision;
 use crate::root::Contents;
 use crate::schema::Table;
-use crate::table::{KeyedRows, Mode, ReadLog, Reading, TableState};
+use crate::table::{KeyedRows, Mode, ReadLog, Reading, TableState, as_bytes};
 use crate::tree::{KeptRow, NewRow, PUT_GROUP, Place, RowMeta, RowRef, Session, SharedRow};
 use crate::watch::Change;
 
@@ -321,6 +321,18 @@ impl<W: Session<Contents>> Draft<W> {
         work.put_scratch(planner);
         self.may_be_nothing |= is_own;
         before
+    }
+
+    /// Completes the erasure of what was at `prefix`, the beginning of primary keys: `rows` rows,
+    /// which statements have deleted before. Nothing is remembered of their keys.
+    pub(super) fn erase(&mut self, position: usize, prefix: KeyBuf, rows: usize) {
+        let revision = self.revision;
+        // The plan of the last statement has a key and values.
+        drop(self.work.take_scratch());
+        let (contents, _, log) = self.parts();
+        log.push_erase(position, &prefix, rows);
+        let (low, high) = prefix_bounds(prefix);
+        contents.table_mut(position).erase_removals((as_bytes(&low), as_bytes(&high)), revision);
     }
 
     /// Fills an empty table with `rows` and gives their number.

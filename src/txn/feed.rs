@@ -1,6 +1,5 @@
 //! Change feeds: what was committed, one item a commit, in order.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
@@ -18,7 +17,7 @@ use crate::revision::Revision;
 use crate::schema::{Index, Table};
 use crate::sync::SignalListener;
 use crate::table::{Span, as_bytes};
-use crate::watch::{Change, Committed, Filter, Hub, Item, Position, Taken, What};
+use crate::watch::{Change, Committed, Filter, Follower, Hub, Taken, What};
 
 /// Describes a feed: of which part of the database, and from when on. From
 /// [`Db::changes`](crate::Db::changes) and [`Db::changes_of`](crate::Db::changes_of).
@@ -43,8 +42,8 @@ impl<T> Changes<T> {
     /// missing between the two, and nothing is in both. After the last handle on the database is
     /// gone, the version is one without rows.
     pub fn follow(self) -> (Snapshot, Feed) {
-        let (position, current) = self.hub.open_feed();
-        let feed = Feed::new(self.hub, self.filter, position, current.revision);
+        let (follower, current) = self.hub.open_feed();
+        let feed = Feed::new(self.hub, self.filter, follower, current.revision);
         (Snapshot::new(current), feed)
     }
 
@@ -61,7 +60,7 @@ impl<T> Changes<T> {
     /// to that revision.
     pub fn since(self, revision: Revision) -> Result<Feed, FeedError> {
         match self.hub.open_feed_since(revision) {
-            Ok(position) => Ok(Feed::new(self.hub, self.filter, position, revision)),
+            Ok(follower) => Ok(Feed::new(self.hub, self.filter, follower, revision)),
             Err((_, newest)) if revision > newest => Err(FeedError::Ahead { revision, newest }),
             Err((floor, _)) => Err(FeedError::Gone { revision, floor }),
         }
@@ -136,8 +135,10 @@ pub enum FeedError {
     },
 }
 
-/// The feed was too slow: commits between the last item and this revision were dropped. The next
-/// items are those after `resume_at`.
+/// Commits between the last item and this revision were dropped, and the next items are those after
+/// `resume_at`: because the feed was too slow, or because one of them
+/// [erased](crate::TableMut::erase_prefix) rows. What the log has kept of those must not be given
+/// any more, so every feed lags behind an erasure, whatever it is about and however fast it is.
 ///
 /// What was missed can be made up for: [`Feed::catch_up`] goes to the current version, and its
 /// difference to the last version that was seen is the net change.
@@ -225,7 +226,8 @@ impl Reset {
 ///
 /// - ordered: items come in the order of commits;
 /// - unique: no commit comes twice;
-/// - reliable: none is left out, or the feed says [`Lagged`];
+/// - reliable: none is left out, or the feed says [`Lagged`], because it was too slow or because
+///   rows were erased;
 /// - atomic: a commit is one item;
 /// - resumable: [`Changes::since`] goes on behind the last revision that was seen;
 /// - bookmarkable: an item [`Event::Bookmark`] says how far that is when nothing happens.
@@ -258,17 +260,15 @@ impl Reset {
 pub struct Feed {
     hub: Arc<Hub>,
     filter: Arc<Filter>,
-    position: Position,
-    items: VecDeque<Item>,
+    follower: Follower,
     /// The revision up to which everything was given.
     revision: Revision,
     listener: Option<SignalListener>,
 }
 
 impl Feed {
-    fn new(hub: Arc<Hub>, filter: Filter, position: Position, revision: Revision) -> Self {
-        let (items, filter) = (VecDeque::new(), Arc::new(filter));
-        Self { hub, filter, position, items, revision, listener: None }
+    fn new(hub: Arc<Hub>, filter: Filter, follower: Follower, revision: Revision) -> Self {
+        Self { hub, filter: Arc::new(filter), follower, revision, listener: None }
     }
 
     /// The revision up to which everything was given: what to give to [`Changes::since`] to go on
@@ -285,22 +285,22 @@ impl Feed {
     /// [`Lagged`], once for each time.
     pub fn try_next(&mut self) -> Result<Option<Event>, Lagged> {
         loop {
-            while let Some(item) = self.items.pop_front() {
+            while let Some(item) = self.follower.next() {
                 if let Some(event) = self.event(item.what) {
                     return Ok(Some(event));
                 }
             }
-            match self.hub.take(&mut self.position) {
+            match self.hub.take(&mut self.follower) {
                 Taken::Lagged(resume_at) => {
                     self.revision = resume_at;
                     return Err(Lagged { resume_at });
                 }
-                Taken::Items(items, newest) if items.is_empty() => {
+                Taken::Nothing(newest) => {
                     let newest = newest.filter(|newest| *newest != self.revision);
                     self.revision = newest.unwrap_or(self.revision);
                     return Ok(newest.map(Event::Bookmark));
                 }
-                Taken::Items(items, _) => self.items.extend(items),
+                Taken::Items => {}
             }
         }
     }
@@ -357,8 +357,8 @@ impl Feed {
     /// What a feed has missed that [`Lagged`] is the difference of this version and the last one
     /// that was seen. After the last handle on the database is gone, it is a version without rows.
     pub fn catch_up(&mut self) -> Snapshot {
-        self.items.clear();
-        let current = self.hub.skip(&mut self.position);
+        self.follower.clear();
+        let current = self.hub.skip(&mut self.follower);
         self.revision = current.revision;
         Snapshot::new(current)
     }
@@ -412,7 +412,7 @@ impl Stream for Feed {
 
 impl Drop for Feed {
     fn drop(&mut self) {
-        self.hub.close_feed();
+        self.hub.close_feed(&self.follower);
     }
 }
 

@@ -260,15 +260,16 @@ impl Fork {
     ///
     /// # Errors
     ///
-    /// [`ChangeSetError::TooMany`], [`ChangeSetError::TooLarge`], or [`ChangeSetError::Row`] naming
-    /// the row that cannot be encoded.
+    /// [`ChangeSetError::TooMany`], [`ChangeSetError::TooLarge`], [`ChangeSetError::Row`] naming
+    /// the row that cannot be encoded, or [`ChangeSetError::Erases`] when the fork has
+    /// [erased](TableMut::erase_prefix) rows.
     ///
     /// # Panics
     ///
     /// When a statement panicked half-way because an index function of the schema is not pure.
     pub fn change_set(&self) -> Result<ChangeSet, ChangeSetError> {
         self.draft.work.assert_whole();
-        ChangeSet::of(self.origin.revision(), self.revision(), &self.changes())
+        ChangeSet::of(self.origin.revision(), &self.draft)
     }
 
     /// A fork of `newer` with what this fork changed on top; O(changes of this fork). This fork
@@ -277,7 +278,8 @@ impl Fork {
     /// Each row that this fork changed is looked up in `newer`. If nobody else has changed it, it
     /// becomes what it is here; if others did the same, it stays what it is there; rows that others
     /// changed to something else are conflicts. "The same" means equal encodings, and a row that
-    /// was written without becoming another counts as unchanged.
+    /// was written without becoming another counts as unchanged. Rows that this fork has erased are
+    /// deleted; others that have come under the prefix meanwhile stay.
     ///
     /// ```
     /// # use fsmdb::{Db, Table};

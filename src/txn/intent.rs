@@ -182,7 +182,8 @@ impl OptimisticTxn {
     ///
     /// [`IntentError::TooLarge`] beyond
     /// [`limits::INTENT_READS_MAX`](crate::limits::INTENT_READS_MAX) questions or the limits of a
-    /// [`ChangeSet`]; [`IntentError::Refused`] when a row cannot be encoded.
+    /// [`ChangeSet`]; [`IntentError::Refused`] when a row cannot be encoded, or when rows were
+    /// erased, which no change set carries.
     pub fn into_intent(self) -> Result<Intent, IntentError> {
         let (questions, origin) = (self.questions(), self.origin.contents());
         let found = questions.len();
@@ -205,8 +206,7 @@ impl OptimisticTxn {
             (schema.name.to_string(), index)
         };
         let trees = trees.iter().map(name).collect();
-        let changes = self.draft.changes();
-        let writes = ChangeSet::of(origin.revision, self.draft.revision, &changes)?;
+        let writes = ChangeSet::of(origin.revision, &self.draft)?;
         Ok(Intent { trees: Bounded(trees), reads: Bounded(reads), writes })
     }
 }

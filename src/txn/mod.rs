@@ -17,6 +17,7 @@
 //! | `watcher.rs`, `wait.rs` | reads that are watched; the wait for a revision |
 //! | `feed.rs` | the change feeds |
 //! | `past.rs`, `memory.rs` | versions that are kept; who keeps how much |
+//! | `erasure.rs` | what was erased; which versions pin it |
 //!
 //! # Invariants
 //!
@@ -29,6 +30,8 @@
 //! 6. A fork changes nothing that anybody else can see, and takes no lock.
 //! 7. A change set that is applied right on top of the fork's origin gives what the fork shows,
 //!    revisions included.
+//! 8. After a commit that erases, the database itself keeps nothing of what was erased that a
+//!    version does not need which somebody holds.
 
 mod bytes;
 mod carry;
@@ -37,6 +40,7 @@ mod changes;
 mod diff;
 mod digests;
 mod draft;
+mod erasure;
 mod feed;
 mod fork;
 mod intent;
@@ -55,6 +59,8 @@ mod write;
 pub use change_set::{ChangeSet, ChangeSetError};
 pub use diff::{Diff, DiffAll, Difference};
 pub use draft::Write;
+pub(crate) use erasure::pinned_until;
+pub use erasure::{ErasedTable, Erasure};
 pub use feed::{Changes, Commit, Event, Feed, FeedError, Lagged, Reset};
 pub use fork::Fork;
 pub use intent::{Intent, IntentError};

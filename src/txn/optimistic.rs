@@ -6,6 +6,7 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use super::carry::{Action, Refusal, Step, carry};
+use super::changes::ErasedRows;
 use super::draft::{Draft, Drafting, Write};
 use super::read::{Read, Snapshot, position_of};
 use super::table_mut::TableMut;
@@ -207,6 +208,9 @@ impl OptimisticTxn {
             value: &[],
         });
         let steps: Vec<_> = steps.collect();
+        for ErasedRows { table, prefix, rows } in log.erasures() {
+            target.erase(table, prefix.into(), rows);
+        }
         let make = |number: usize, schema: &TableSchema, meta: RowMeta| {
             let row = changes[number].3.as_ref().expect("a row that is put is there");
             match made.take(*row) {

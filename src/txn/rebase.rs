@@ -5,6 +5,7 @@ use std::fmt;
 use thiserror::Error;
 
 use super::carry::{Action, Refusal, Step, carry};
+use super::changes::ErasedRows;
 use super::draft::Drafting;
 use super::fork::Fork;
 use super::read::{Snapshot, position_of_type};
@@ -184,6 +185,11 @@ pub(super) fn rebase(
         Ok::<_, std::convert::Infallible>(())
     });
     let Ok(()) = carried;
+    for ErasedRows { table, prefix, rows } in fork.draft().log.erasures() {
+        let schema = fork.draft().contents().table(table).schema();
+        let position = position_of_type(newer.contents(), schema);
+        rebased.draft_mut().erase(position, prefix.into(), rows);
+    }
     if conflicts.is_empty() {
         return Ok(rebased);
     }

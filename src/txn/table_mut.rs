@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 
 use super::draft::{Draft, Write, key_of};
 use crate::error::Error;
-use crate::key::{AsKey, AsPrefix, KeyRange, encode};
+use crate::key::{AsKey, AsPrefix, KeyBuf, KeyRange, encode};
 use crate::root::Contents;
 use crate::schema::{Cardinality, Index, Table};
 use crate::table::{KeyedRows, Mode, Reading, Rows, TableReader, TableState};
@@ -176,6 +176,96 @@ impl<'txn, T: Table, D: Write> TableMut<'txn, T, D> {
     /// them, and returns how many there were.
     pub fn delete_prefix<P: AsPrefix<T::Key> + ?Sized>(&mut self, prefix: &P) -> usize {
         self.delete_where(|table| table.prefix(prefix), |_| true)
+    }
+
+    /// Erases the rows whose primary keys begin with `prefix`, as [`TableReader::prefix`] finds
+    /// them, and returns how many there were: the rows of a tenant whose name is the first
+    /// component of the key.
+    ///
+    /// As [`delete_prefix`](TableMut::delete_prefix), and when the transaction commits, whatever
+    /// the database has kept of them goes as well, also when there were none left:
+    ///
+    /// - Tombstones ([`Table::TOMBSTONES`]) of keys with this prefix, and of all values of indexes,
+    ///   because a value does not say whose it was. The transaction leaves none itself: what
+    ///   `modified_under` and its like say of the table is not below its revision from then on, for
+    ///   rows and for indexes from which it took something out.
+    /// - All versions that are kept ([`Builder::keep_versions`](crate::Builder::keep_versions)).
+    /// - All changes that are kept for feeds, the commit of the erasure included. Every feed is
+    ///   told that it [lags](crate::Lagged).
+    /// - The memory of rows that no version needs any more: this commit frees all of it, however
+    ///   much it is, where others free a bounded part.
+    ///
+    /// What somebody holds stays: a snapshot, a fork, a handle on a row, an item of a feed. Which
+    /// snapshots pin what was erased says [`Db::erased`](crate::Db::erased), or
+    /// [`Db::pinned_until`](crate::Db::pinned_until) for any revision. "What erasing a tenant
+    /// reaches" in ARCHITECTURE.md has the whole list.
+    ///
+    /// O(n log n) for the rows and entries of indexes that go, and for what was kept. The tables of
+    /// a tenant are erased in one transaction:
+    ///
+    /// ```
+    /// # use fsmdb::{Applied, Db, Fsm, Machine, Table, WriteTxn};
+    /// # use serde::{Deserialize, Serialize};
+    /// #[derive(Clone, Debug, Serialize, Deserialize, Table)]
+    /// #[table(name = "tenants")]
+    /// struct Tenant { #[key] name: String }
+    ///
+    /// #[derive(Clone, Debug, Serialize, Deserialize, Table)]
+    /// #[table(name = "jobs", tombstones = 4096)]
+    /// struct Job { #[key] tenant: String, #[key] id: u64, #[index] image: String }
+    ///
+    /// #[derive(Clone, Debug, Serialize, Deserialize, Table)]
+    /// #[table(name = "secrets")]
+    /// struct Secret { #[key] tenant: String, #[key] name: String, value: Vec<u8> }
+    ///
+    /// /// The rows of a tenant in every table; how many they were.
+    /// fn erase_tenant(txn: &mut WriteTxn<'_>, tenant: &str) -> usize {
+    ///     txn.table_mut::<Job>().erase_prefix(&(tenant,))
+    ///         + txn.table_mut::<Secret>().erase_prefix(&(tenant,))
+    ///         + usize::from(txn.table_mut::<Tenant>().erase(tenant))
+    /// }
+    ///
+    /// # let db = Db::builder().table::<Tenant>().table::<Job>().table::<Secret>().build()?;
+    /// let mut txn = db.write();
+    /// for tenant in ["acme", "umbrella"] {
+    ///     txn.insert(Tenant { name: tenant.into() })?;
+    ///     txn.insert(Job { tenant: tenant.into(), id: 1, image: "web".into() })?;
+    ///     txn.insert(Secret { tenant: tenant.into(), name: "token".into(), value: vec![7] })?;
+    /// }
+    /// txn.commit();
+    /// let before = db.read();
+    ///
+    /// let mut txn = db.write();
+    /// assert_eq!(erase_tenant(&mut txn, "acme"), 3);
+    /// let revision = txn.commit();
+    /// assert_eq!(db.read().table::<Job>().len(), 1);
+    ///
+    /// // A snapshot still shows it.
+    /// assert_eq!(db.pinned_until(revision), Some(before.revision()));
+    /// drop(before);
+    /// assert_eq!(db.pinned_until(revision), None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// It runs in a state machine like any statement: replicas that apply it have the same state,
+    /// byte for byte. Savepoints and refusals undo it. In a [`Fork`](crate::Fork) it is a trial:
+    /// what a fork has erased has no [`ChangeSet`](crate::ChangeSet), and
+    /// [`rebase`](crate::Fork::rebase) moves it as the deletes of the rows that it found.
+    pub fn erase_prefix<P: AsPrefix<T::Key> + ?Sized>(&mut self, prefix: &P) -> usize {
+        let mut encoded = KeyBuf::new();
+        prefix.encode_prefix(&mut encoded);
+        let rows = self.delete_prefix(prefix);
+        self.txn.draft_mut().erase(self.position, encoded, rows);
+        rows
+    }
+
+    /// Erases the row with the primary key `key`, as [`erase_prefix`](TableMut::erase_prefix)
+    /// erases those with a prefix; whether there was one.
+    pub fn erase<Q: AsKey<T::Key> + ?Sized>(&mut self, key: &Q) -> bool {
+        let was_there = self.delete(key).is_some();
+        // No key is a prefix of another.
+        self.txn.draft_mut().erase(self.position, encode(key), usize::from(was_there));
+        was_there
     }
 
     /// Deletes the rows for which `keep` says no, met in the order of their primary keys, and

@@ -1,5 +1,6 @@
 //! The write transaction.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use super::changes::ChangeLog;
@@ -15,7 +16,7 @@ use crate::schema::Table;
 use crate::sync::{Arc, WriterGuard};
 use crate::table::TableReader;
 use crate::tree::{Doomed, SharedRow, Writer};
-use crate::watch::{Change, Committed, Hub, OldSnapshot, Woken};
+use crate::watch::{Change, Committed, Erased, Hub, OldSnapshot, Touched, Woken};
 
 /// The one transaction that may write, from [`Db::write`](crate::Db::write).
 ///
@@ -247,9 +248,23 @@ impl<'db> WriteTxn<'db> {
         let woken = self.hub.publish(&base, root, replaced, &self.draft.log);
         drop(base);
         let old = self.hub.find_old(&mut self.draft.work, self.draft.revision);
-        self.draft.work.finish(&mut doomed);
+        if self.draft.log.is_erasure() {
+            *self.hub.erased() = Some(self.erased());
+            self.draft.work.finish_all(&mut doomed);
+        } else {
+            self.draft.work.finish(&mut doomed);
+        }
         self.guard = None;
         (woken, old)
+    }
+
+    /// What the statements so far have erased.
+    pub(crate) fn erased(&self) -> Erased {
+        let mut rows = BTreeMap::new();
+        for erased in self.draft.log.erasures() {
+            *rows.entry(erased.table).or_default() += erased.rows as u64;
+        }
+        Erased { revision: self.draft.revision, rows }
     }
 
     /// Whether the version under this transaction is this one.

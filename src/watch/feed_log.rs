@@ -4,6 +4,9 @@
 //! how far it has come. So a feed that is slow costs nothing but the items that the log keeps
 //! anyway, within its limits, and one that has fallen out of them is told.
 //!
+//! A commit that erases appends none: an item has keys and old rows. It takes out all that is there
+//! instead, also what feeds have taken and not given yet, and every feed is told that it lags.
+//!
 //! # Invariants
 //!
 //! 1. Items are in the order in which their versions were published, each version once.
@@ -12,14 +15,20 @@
 //! 4. A feed that begins, or skips, loads its version under the lock of the log: nothing is pushed
 //!    or dropped between the version and the position behind it. The log may be one commit behind
 //!    that version, and says nothing of the newest revision until it has come there.
+//! 5. What a feed takes comes into its batch under the lock of the log, which has the batches of
+//!    all feeds: after an erasure nothing older is in any of them. A batch is locked second.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
+use std::ops::Bound;
 use std::sync::Arc;
 
-use super::change::Committed;
+use super::change::{Change, Committed};
 use crate::limits::{FEED_BATCH_MAX, FEED_BYTES_DEFAULT, FEED_COMMITS_DEFAULT};
 use crate::revision::Revision;
+use crate::root::Root;
+use crate::sync::{Mutex, MutexGuard, PoisonError};
+use crate::tree::Found;
 
 /// How much of the past is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +65,12 @@ pub(crate) enum What {
 }
 
 impl What {
+    /// A restore, with the difference that it makes unless that is larger than the limits.
+    pub(super) fn reset(old: &Root, new: &Root, limits: FeedLimits) -> Self {
+        let difference = difference(old, new, limits);
+        Self::Reset { from: old.revision, to: new.revision, difference }
+    }
+
     pub(crate) fn revision(&self) -> Revision {
         match self {
             Self::Commit(commit) => commit.revision,
@@ -84,24 +99,66 @@ pub(super) struct FeedLog {
     floor: Revision,
     /// The newest version that was logged, with changes or without: serial number and revision.
     last: (u64, Revision),
-    /// Feeds that are open.
-    open: usize,
+    /// What each feed that is open has taken and not given yet, by its number.
+    open: BTreeMap<u64, Batch>,
+    /// Feeds that were opened so far.
+    opened: u64,
 }
 
 /// How far a feed has come.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Position {
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Position {
     /// The number of the next item.
     next: u64,
     /// The serial number of the version after which it follows.
     after: u64,
 }
 
+/// Items that a feed has taken out of the log and not given yet. A clone is another hand on them.
+#[derive(Clone, Default)]
+struct Batch {
+    items: Arc<Mutex<VecDeque<Item>>>,
+}
+
+impl Batch {
+    fn items(&self) -> MutexGuard<'_, VecDeque<Item>> {
+        self.items.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A feed that is open: how far it has come, and what it has taken and not given yet.
+pub(crate) struct Follower {
+    number: u64,
+    position: Position,
+    batch: Batch,
+}
+
+impl Follower {
+    /// Sets where it goes on.
+    pub(super) fn go_to(&mut self, position: Position) {
+        self.position = position;
+    }
+
+    /// The next of the items that it has taken.
+    pub(crate) fn next(&self) -> Option<Item> {
+        self.batch.items().pop_front()
+    }
+
+    /// Drops what it has taken and not given.
+    pub(crate) fn clear(&self) {
+        let items = std::mem::take(&mut *self.batch.items());
+        // Behind the lock: rows may go with them, which runs the user's code.
+        drop(items);
+    }
+}
+
 /// What a feed has found.
 pub(crate) enum Taken {
-    /// The next items, perhaps none; and the newest revision, unless the log has not come to where
+    /// It has taken the next items.
+    Items,
+    /// There are no further items; and the newest revision, unless the log has not come to where
     /// the feed is: a commit is published first and logged second.
-    Items(Vec<Item>, Option<Revision>),
+    Nothing(Option<Revision>),
     /// The next items have gone. It goes on after this revision.
     Lagged(Revision),
 }
@@ -116,20 +173,23 @@ impl FeedLog {
             bytes: 0,
             floor: revision,
             last: (serial, revision),
-            open: 0,
+            open: BTreeMap::new(),
+            opened: 0,
         }
     }
 
     /// Whether commits are to be logged.
     pub(super) fn is_on(&self) -> bool {
-        self.open > 0 || self.limits.is_kept
+        !self.open.is_empty() || self.limits.is_kept
     }
 
     /// Enters a feed, which has no position yet; whether the log begins with that.
-    pub(super) fn enter(&mut self) -> bool {
+    pub(super) fn enter(&mut self) -> (Follower, bool) {
         let begins = !self.is_on();
-        self.open += 1;
-        begins
+        let (number, batch) = (self.opened, Batch::default());
+        self.opened += 1;
+        self.open.insert(number, batch.clone());
+        (Follower { number, position: Position::default(), batch }, begins)
     }
 
     /// Begins the log behind a version.
@@ -169,8 +229,8 @@ impl FeedLog {
     }
 
     /// Ends a feed. With the last one everything goes, unless it is to be kept.
-    pub(super) fn close(&mut self) {
-        self.open -= 1;
+    pub(super) fn close(&mut self, feed: &Follower) {
+        self.open.remove(&feed.number);
         if !self.is_on() {
             self.gone += self.items.len() as u64;
             self.gone_serial = self.items.back().map_or(self.gone_serial, |item| item.serial);
@@ -196,8 +256,23 @@ impl FeedLog {
         }
     }
 
-    /// The next items of a feed.
-    pub(super) fn take(&self, position: &mut Position) -> Taken {
+    /// Takes everything out, also what feeds have taken and not given, because of an erasure that
+    /// has made this version; and gives it, for the caller to drop without a lock. The erasure
+    /// counts as an item that has gone, so every feed that follows after an older version lags.
+    pub(super) fn forget(&mut self, serial: u64, revision: Revision) -> Vec<Item> {
+        self.gone += self.items.len() as u64 + 1;
+        self.gone_serial = serial;
+        self.floor = revision;
+        self.last = (serial, revision);
+        self.bytes = 0;
+        let mut items: Vec<Item> = self.items.drain(..).collect();
+        self.open.values().for_each(|batch| items.extend(batch.items().drain(..)));
+        items
+    }
+
+    /// Gives a feed its next items.
+    pub(super) fn take(&self, feed: &mut Follower) -> Taken {
+        let position = &mut feed.position;
         if position.next < self.gone {
             position.next = self.gone;
             if self.gone_serial > position.after {
@@ -205,7 +280,7 @@ impl FeedLog {
                 return Taken::Lagged(self.floor);
             }
         }
-        let mut items = Vec::new();
+        let mut items = feed.batch.items();
         for item in self.items.range((position.next - self.gone) as usize..) {
             if items.len() == FEED_BATCH_MAX {
                 break;
@@ -213,11 +288,14 @@ impl FeedLog {
             position.next += 1;
             if item.serial > position.after {
                 position.after = item.serial;
-                items.push(item.clone());
+                items.push_back(item.clone());
             }
         }
+        if !items.is_empty() {
+            return Taken::Items;
+        }
         let (serial, revision) = self.last;
-        Taken::Items(items, (serial >= position.after).then_some(revision))
+        Taken::Nothing((serial >= position.after).then_some(revision))
     }
 
     pub(super) fn limits(&self) -> FeedLimits {
@@ -226,8 +304,32 @@ impl FeedLog {
 
     /// Feeds that are open, items, and bytes that they keep.
     pub(super) fn held(&self) -> (usize, usize, usize) {
-        (self.open, self.items.len(), self.bytes)
+        (self.open.len(), self.items.len(), self.bytes)
     }
+}
+
+/// The difference that a restore makes, unless it is larger than the limits of the feeds.
+fn difference(old: &Root, new: &Root, limits: FeedLimits) -> Option<Arc<Committed>> {
+    let mut changes = Vec::new();
+    let mut bytes = 0;
+    for (old, new) in old.tables().zip(new.tables()) {
+        let mut differences = new.rows().diff(old.rows(), Bound::Unbounded, Bound::Unbounded);
+        while let Some(Found { key, before, after }) = differences.next() {
+            let is_same = before.zip(after).is_some_and(|(before, after)| {
+                before.meta() == after.meta() && new.schema().is_same(before, after)
+            });
+            if is_same {
+                continue;
+            }
+            let change = Change::new(new.schema(), key, before, after);
+            bytes += change.held_bytes();
+            changes.push(change);
+            if bytes > limits.bytes {
+                return None;
+            }
+        }
+    }
+    Some(Arc::new(Committed { revision: new.revision, changes }))
 }
 
 impl fmt::Debug for FeedLog {
@@ -235,7 +337,7 @@ impl fmt::Debug for FeedLog {
         f.debug_struct("FeedLog")
             .field("items", &self.items.len())
             .field("bytes", &self.bytes)
-            .field("open", &self.open)
+            .field("open", &self.open.len())
             .finish_non_exhaustive()
     }
 }

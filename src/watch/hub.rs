@@ -15,11 +15,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::ops::Bound;
 use std::sync::Arc as StdArc;
 
-use super::change::{Change, Committed};
-use super::feed_log::{FeedLimits, FeedLog, Position, Taken, What};
+use super::change::Committed;
+use super::feed_log::{FeedLimits, FeedLog, Follower, Item, Taken, What};
 use super::registry::{Registry, Touched};
 use super::{CHANGED, CLOSED, REACHED};
 use crate::history::{History, Retention};
@@ -28,7 +27,7 @@ use crate::root::{Contents, Root, RootCell};
 use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Bell, Mutex, MutexGuard, Ordering};
 use crate::sync::{PoisonError, Reason, Signal, fence};
 use crate::table::Question;
-use crate::tree::{Found, Writer};
+use crate::tree::Writer;
 
 /// The current version of a database, and who waits for another.
 pub(crate) struct Hub {
@@ -43,6 +42,8 @@ pub(crate) struct Hub {
     feeds_log: AtomicBool,
     history: History,
     age: Option<AgeLimit>,
+    /// The last erasure since the database was opened or restored.
+    erased: Mutex<Option<Erased>>,
     /// Rings when the log of the feeds has grown.
     bell: Bell,
     is_closed: AtomicBool,
@@ -94,11 +95,21 @@ impl AgeLimit {
     }
 }
 
-/// Signals that are to be raised.
-#[derive(Debug, Default)]
+/// A commit that has erased.
+#[derive(Clone, Debug)]
+pub(crate) struct Erased {
+    pub(crate) revision: Revision,
+    /// The rows that it took out, by the positions of their tables.
+    pub(crate) rows: BTreeMap<usize, u64>,
+}
+
+/// Signals that are to be raised, and what is to be dropped without a lock.
+#[derive(Default)]
 #[must_use = "who waits is woken when this is dropped"]
 pub(crate) struct Woken {
     signals: Vec<(StdArc<Signal>, Reason)>,
+    /// What feeds may not give any more; it goes last, because that runs the user's code.
+    forgotten: Vec<Item>,
 }
 
 impl Drop for Woken {
@@ -127,6 +138,7 @@ impl Hub {
             feeds_log,
             history,
             age,
+            erased: Mutex::new(None),
             bell: Bell::new(),
             is_closed: AtomicBool::new(false),
         }
@@ -173,18 +185,27 @@ impl Hub {
     #[cold]
     fn tell_commit(&self, old: &Arc<Root>, replaced: usize, touched: &dyn Touched) -> Woken {
         let new = self.root.load();
-        if self.history.is_on() {
+        let is_erasure = touched.is_erasure();
+        if is_erasure {
+            // Each of them may hold what was erased.
+            self.history.clear();
+        } else if self.history.is_on() {
             self.history.keep(old, new.revision, replaced);
         }
         // A feed that opens after this has loaded the new version.
         let is_told = self.feeds_log.load(Ordering::Relaxed);
-        if is_told {
+        let mut forgotten = Vec::new();
+        if is_told && is_erasure {
+            forgotten = self.feeds().forget(new.serial(), new.revision);
+        } else if is_told {
             let (revision, changes) = (new.revision, touched.net(&new));
             let is_empty = changes.is_empty();
             let commit = || What::Commit(StdArc::new(Committed { revision, changes }));
             self.feeds().push(new.serial(), revision, (!is_empty).then(commit));
         }
-        self.tell(is_told, &new, |registry| registry.changed(old, &new, touched))
+        let mut woken = self.tell(is_told, &new, |registry| registry.changed(old, &new, touched));
+        woken.forgotten = forgotten;
+        woken
     }
 
     /// Publishes a version that has come from elsewhere.
@@ -193,6 +214,7 @@ impl Hub {
     pub(crate) fn replace(&self, old: &Root, new: Root) -> Woken {
         // Revisions go another way from here on.
         self.history.clear();
+        *self.erased() = None;
         if let Some(age) = &self.age {
             age.told.store(0, Ordering::Relaxed);
         }
@@ -203,9 +225,8 @@ impl Hub {
         let limits = Some(self.feeds()).filter(|feeds| feeds.is_on()).map(|feeds| feeds.limits());
         let is_told = limits.is_some();
         if let Some(limits) = limits {
-            let difference = difference(old, &new, limits);
-            let (from, to) = (old.revision, new.revision);
-            self.feeds().push(new.serial(), to, Some(What::Reset { from, to, difference }));
+            let reset = What::reset(old, &new, limits);
+            self.feeds().push(new.serial(), new.revision, Some(reset));
         }
         self.tell(is_told, &new, |registry| registry.replaced(old, &new))
     }
@@ -231,7 +252,7 @@ impl Hub {
         if is_told {
             self.bell.ring();
         }
-        Woken { signals }
+        Woken { signals, forgotten: Vec::new() }
     }
 
     fn feeds(&self) -> MutexGuard<'_, FeedLog> {
@@ -239,8 +260,11 @@ impl Hub {
     }
 
     /// Opens a feed behind the version that is given with it.
-    pub(crate) fn open_feed(&self) -> (Position, Arc<Root>) {
-        self.enter_feed(|feeds, current| (feeds.behind(current.serial()), Arc::clone(current)))
+    pub(crate) fn open_feed(&self) -> (Follower, Arc<Root>) {
+        self.enter_feed(|feeds, current, feed| {
+            feed.go_to(feeds.behind(current.serial()));
+            Arc::clone(current)
+        })
     }
 
     /// Opens a feed behind `revision`.
@@ -251,27 +275,34 @@ impl Hub {
     pub(crate) fn open_feed_since(
         &self,
         revision: Revision,
-    ) -> Result<Position, (Revision, Revision)> {
-        let opened = self.enter_feed(|feeds, current| {
+    ) -> Result<Follower, (Revision, Revision)> {
+        let (feed, opened) = self.enter_feed(|feeds, current, feed| {
             let newest = current.revision;
-            if revision == newest {
-                return Ok(feeds.behind(current.serial()));
-            }
-            feeds.since(revision, newest).map_err(|floor| (floor, newest))
+            let position = if revision == newest {
+                feeds.behind(current.serial())
+            } else {
+                feeds.since(revision, newest).map_err(|floor| (floor, newest))?
+            };
+            feed.go_to(position);
+            Ok(())
         });
-        if opened.is_err() {
-            self.close_feed();
+        if let Err(refused) = opened {
+            self.close_feed(&feed);
+            return Err(refused);
         }
-        opened
+        Ok(feed)
     }
 
     /// Enters a feed, which `begin` says where to begin.
-    fn enter_feed<A>(&self, begin: impl FnOnce(&FeedLog, &Arc<Root>) -> A) -> A {
+    fn enter_feed<A>(
+        &self,
+        begin: impl FnOnce(&FeedLog, &Arc<Root>, &mut Follower) -> A,
+    ) -> (Follower, A) {
         self.interest.fetch_add(1, Ordering::Relaxed);
         // Held until the version is loaded and the log has begun: another feed must not take an old
         // floor for the new one, and what the log drops meanwhile would be missed unseen.
         let mut feeds = self.feeds();
-        let begins = feeds.enter();
+        let (mut feed, begins) = feeds.enter();
         self.feeds_log.store(true, Ordering::Relaxed);
         // As in `enter`: a commit that has not seen this feed is in the version that is loaded now.
         fence(Ordering::SeqCst);
@@ -279,28 +310,30 @@ impl Hub {
         if begins {
             feeds.begin(current.serial(), current.revision);
         }
-        begin(&feeds, &current)
+        let answer = begin(&feeds, &current, &mut feed);
+        drop(feeds);
+        (feed, answer)
     }
 
-    pub(crate) fn close_feed(&self) {
+    pub(crate) fn close_feed(&self, feed: &Follower) {
         let mut feeds = self.feeds();
-        feeds.close();
+        feeds.close(feed);
         self.feeds_log.store(feeds.is_on(), Ordering::Relaxed);
         drop(feeds);
         self.interest.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// The next items of a feed.
-    pub(crate) fn take(&self, position: &mut Position) -> Taken {
-        self.feeds().take(position)
+    /// Gives a feed its next items.
+    pub(crate) fn take(&self, feed: &mut Follower) -> Taken {
+        self.feeds().take(feed)
     }
 
     /// Moves a feed to behind the current version, which is given.
-    pub(crate) fn skip(&self, position: &mut Position) -> Arc<Root> {
+    pub(crate) fn skip(&self, feed: &mut Follower) -> Arc<Root> {
         // Held while the version is loaded: what the log drops meanwhile would be missed unseen.
         let feeds = self.feeds();
         let current = self.root.load();
-        *position = feeds.behind(current.serial());
+        feed.go_to(feeds.behind(current.serial()));
         current
     }
 
@@ -334,6 +367,11 @@ impl Hub {
         if let Some(age) = &self.age {
             old.into_iter().for_each(|old| (age.report)(old));
         }
+    }
+
+    /// The last commit that has erased; whoever has the right to write changes it.
+    pub(crate) fn erased(&self) -> MutexGuard<'_, Option<Erased>> {
+        self.erased.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The versions that are kept.
@@ -447,30 +485,6 @@ impl Hub {
         self.history.clear();
         self.root.store(root);
     }
-}
-
-/// The difference that a restore makes, unless it is larger than the limits of the feeds.
-fn difference(old: &Root, new: &Root, limits: FeedLimits) -> Option<StdArc<Committed>> {
-    let mut changes = Vec::new();
-    let mut bytes = 0;
-    for (old, new) in old.tables().zip(new.tables()) {
-        let mut differences = new.rows().diff(old.rows(), Bound::Unbounded, Bound::Unbounded);
-        while let Some(Found { key, before, after }) = differences.next() {
-            let is_same = before.zip(after).is_some_and(|(before, after)| {
-                before.meta() == after.meta() && new.schema().is_same(before, after)
-            });
-            if is_same {
-                continue;
-            }
-            let change = Change::new(new.schema(), key, before, after);
-            bytes += change.held_bytes();
-            changes.push(change);
-            if bytes > limits.bytes {
-                return None;
-            }
-        }
-    }
-    Some(StdArc::new(Committed { revision: new.revision, changes }))
 }
 
 impl fmt::Debug for Hub {

@@ -28,12 +28,12 @@ use std::num::NonZeroU8;
 
 pub(crate) use answer::differs;
 pub use change::{Change, ChangeKind, Committed};
-pub(crate) use feed_log::{FeedLimits, Item, Position, Taken, What};
+pub(crate) use feed_log::{FeedLimits, Follower, Taken, What};
 pub(crate) use filter::Filter;
 pub(crate) use handle::RevisionWait;
 pub use handle::{Changed, Wake, Watch};
 pub use hub::OldSnapshot;
-pub(crate) use hub::{AgeLimit, Hub, Options, Woken};
+pub(crate) use hub::{AgeLimit, Erased, Hub, Options, Woken};
 pub(crate) use registry::Touched;
 
 use crate::sync::Reason;

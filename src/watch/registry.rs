@@ -27,6 +27,8 @@ pub(crate) trait Touched {
     fn for_each_entry(&self, visit: &mut dyn FnMut(usize, usize, &[u8])) -> bool;
     /// Calls `visit` with each table that was empty and got many rows at once.
     fn for_each_fill(&self, visit: &mut dyn FnMut(usize));
+    /// Whether rows were erased, so that nothing of them may be kept for anybody.
+    fn is_erasure(&self) -> bool;
     /// The net change of each row, when the transaction has made `after`.
     fn net(&self, after: &Contents) -> Vec<Change>;
 }

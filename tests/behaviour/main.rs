@@ -9,6 +9,7 @@ mod change_sets;
 mod derives;
 mod diff;
 mod digests;
+mod erase;
 mod errors;
 mod feeds;
 mod files;
