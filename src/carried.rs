@@ -11,6 +11,8 @@
 
 use std::sync::Arc;
 
+use crate::digest::Digest;
+
 /// Frames as they stand in a file.
 #[derive(Debug, Default)]
 pub(crate) struct Carried {
@@ -23,6 +25,9 @@ pub(crate) struct Carried {
 #[derive(Debug)]
 pub(crate) struct CarriedTable {
     pub(crate) name: String,
+    /// The number and the digest of its rows.
+    pub(crate) rows: u64,
+    pub(crate) digest: Digest,
     /// What the header says of it, encoded.
     pub(crate) header: Vec<u8>,
     /// Its frames: kinds and payloads.

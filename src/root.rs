@@ -73,6 +73,12 @@ impl Root {
         Self { serial: before + 1, ..self }
     }
 
+    /// The same version on another line of revisions, before anybody has seen it.
+    pub(crate) fn in_incarnation(mut self, incarnation: Incarnation) -> Self {
+        self.contents.incarnation = incarnation;
+        self
+    }
+
     pub(crate) fn contents(&self) -> &Contents {
         &self.contents
     }

@@ -2,14 +2,17 @@
 
 use std::fmt;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::Db;
 use crate::error::SchemaError;
 use crate::history::Retention;
+use crate::revision::Incarnation;
 use crate::root::{Contents, Root};
 use crate::schema::{Schema, Table, TableSchema};
 use crate::snapshot::{self, LoadOptions, SnapshotError};
+use crate::txn;
 use crate::watch::{AgeLimit, FeedLimits, OldSnapshot, Options};
 
 /// Describes a database: its tables, in the order in which snapshots write them.
@@ -17,6 +20,7 @@ use crate::watch::{AgeLimit, FeedLimits, OldSnapshot, Options};
 pub struct Builder {
     tables: Vec<TableSchema>,
     keeps_digests: bool,
+    incarnation: Incarnation,
     options: Options,
 }
 
@@ -92,6 +96,14 @@ impl Builder {
         self
     }
 
+    /// Begins on this line of revisions; see [`Incarnation`]. A database that is loaded from a file
+    /// is on that of the file, unless [`LoadOptions::incarnation`] says otherwise.
+    #[must_use]
+    pub fn incarnation(mut self, incarnation: Incarnation) -> Self {
+        self.incarnation = incarnation;
+        self
+    }
+
     /// Calls `report` when a commit finds that somebody holds a version that is more than so many
     /// revisions behind, once for each such version, on the thread of the commit and after it has
     /// given the right to write back. The snapshot goes on; what it keeps is in [`Db::memory`].
@@ -118,8 +130,10 @@ impl Builder {
     ///
     /// [`SchemaError`] when names repeat or are malformed, or a limit is exceeded.
     pub fn build(self) -> Result<Db, SchemaError> {
+        let incarnation = self.incarnation;
         let (schema, options) = self.into_parts()?;
-        Ok(Db::with_root(Root::first(Contents::empty(schema)), options))
+        let first = Root::first(Contents::empty(schema));
+        Ok(Db::with_root(first.in_incarnation(incarnation), options))
     }
 
     /// Checks the schema and makes a database with the content of a snapshot file.
@@ -141,14 +155,54 @@ impl Builder {
         source: R,
         options: LoadOptions<'_>,
     ) -> Result<Db, SnapshotError> {
+        self.load_chain_with([source], options)
+    }
+
+    /// As [`load_with`](Builder::load_with), from the file at `path`.
+    ///
+    /// # Errors
+    ///
+    /// As [`load_with`](Builder::load_with), and [`SnapshotError::File`].
+    pub fn load_path(
+        self,
+        path: impl AsRef<Path>,
+        options: LoadOptions<'_>,
+    ) -> Result<Db, SnapshotError> {
+        self.load_with(snapshot::open(path.as_ref())?, options)
+    }
+
+    /// Makes a database with the content of a chain of snapshot files: a whole one, and incremental
+    /// ones of which each is based on what those before it come to.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Builder::load); [`SnapshotError::WrongBase`] at the first link that does not
+    /// fit, [`SnapshotError::Empty`] without files.
+    pub fn load_chain<R: io::Read>(
+        self,
+        sources: impl IntoIterator<Item = R>,
+    ) -> Result<Db, SnapshotError> {
+        self.load_chain_with(sources, LoadOptions::new())
+    }
+
+    /// As [`load_chain`](Builder::load_chain), each file read as `options` say.
+    ///
+    /// # Errors
+    ///
+    /// As [`load_chain`](Builder::load_chain).
+    pub fn load_chain_with<R: io::Read>(
+        self,
+        sources: impl IntoIterator<Item = R>,
+        options: LoadOptions<'_>,
+    ) -> Result<Db, SnapshotError> {
         let (schema, kept) = self.into_parts()?;
-        let root = snapshot::load(&schema, source, options)?;
+        let root = txn::load_chain(&schema, sources, options)?;
         Ok(Db::with_root(root, kept))
     }
 
     /// The schema, checked, and what else was asked for.
     fn into_parts(self) -> Result<(Arc<Schema>, Options), SchemaError> {
-        let Self { tables, keeps_digests, options } = self;
+        let Self { tables, keeps_digests, options, .. } = self;
         let tables = tables.into_iter();
         let tables = tables.map(|table| TableSchema { keeps_digest: keeps_digests, ..table });
         Ok((Arc::new(Schema::new(tables.collect())?), options))

@@ -17,10 +17,10 @@ use std::sync::Arc as StdArc;
 use crate::digest::Digests;
 use crate::error::{Error, WriteError};
 use crate::key::AsKey;
-use crate::revision::{Applied, Revision};
+use crate::revision::{Applied, Incarnation, Revision};
 use crate::root::{Contents, Root};
 use crate::schema::{Schema, Table};
-use crate::snapshot::{self, LoadOptions, SnapshotError};
+use crate::snapshot::{self, Delta, LoadOptions, SnapshotError};
 use crate::sync::{Arc, AtomicBool, Ordering, WriterGuard, WriterLock};
 use crate::tree::Doomed;
 use crate::txn::{self, Changes, HistoryError, Memory, RowVersion, Snapshot, WaitFor, WriteTxn};
@@ -277,16 +277,58 @@ impl Db {
     /// [`SnapshotError`] with the byte offset, table and row; [`SnapshotError::NotWritable`] when
     /// a machine owns the database.
     pub fn restore<R: io::Read>(&self, source: R) -> Result<(), SnapshotError> {
+        self.restore_chain([source], LoadOptions::new())
+    }
+
+    /// Replaces the whole content by that of a chain of snapshot files, a whole one and the
+    /// incremental ones that follow it, atomically; as [`restore`](Db::restore) otherwise.
+    ///
+    /// # Errors
+    ///
+    /// As [`restore`](Db::restore) and [`Builder::load_chain`].
+    pub fn restore_chain<R: io::Read>(
+        &self,
+        sources: impl IntoIterator<Item = R>,
+        options: LoadOptions<'_>,
+    ) -> Result<(), SnapshotError> {
         if self.is_owned() {
             return Err(SnapshotError::NotWritable);
         }
-        let root = snapshot::load(&self.shared.schema, source, LoadOptions::new())?;
+        let root = txn::load_chain(&self.shared.schema, sources, options)?;
         let guard = self.shared.writer.lock();
         if self.is_owned() {
             return Err(SnapshotError::NotWritable);
         }
         self.replace(root, guard);
         Ok(())
+    }
+
+    /// Applies an incremental snapshot file to the current version, which must be the one that it is
+    /// based on, as one commit; gives the revision that it leads to.
+    ///
+    /// Watches, waits and feeds see one commit with the net changes. Memory follows the file.
+    ///
+    /// # Errors
+    ///
+    /// [`SnapshotError::WrongBase`] when the current version is another one; otherwise as
+    /// [`restore`](Db::restore). On an error nothing has changed.
+    pub fn apply_incremental<R: io::Read>(
+        &self,
+        source: R,
+        mut options: LoadOptions<'_>,
+    ) -> Result<Revision, SnapshotError> {
+        let delta = snapshot::load_delta(&self.shared.schema, source, &mut options)?;
+        let guard = self.shared.writer.lock();
+        if self.is_owned() {
+            return Err(SnapshotError::NotWritable);
+        }
+        self.follow(delta, guard)
+    }
+
+    /// The line of revisions that the database is on.
+    #[must_use]
+    pub fn incarnation(&self) -> Incarnation {
+        self.shared.hub.load().incarnation
     }
 
     /// Proves on the current version that every index, and every digest that is kept, equals what
@@ -347,14 +389,37 @@ impl Db {
     /// of the machine that owns the database.
     pub(crate) fn install<R: io::Read, T, E: From<SnapshotError>>(
         &self,
-        source: R,
+        sources: impl IntoIterator<Item = R>,
+        options: LoadOptions<'_>,
         accept: impl FnOnce(Revision, Applied) -> Result<T, E>,
     ) -> Result<T, E> {
-        let root = snapshot::load(&self.shared.schema, source, LoadOptions::new())?;
+        let root = txn::load_chain(&self.shared.schema, sources, options)?;
         let guard = self.shared.writer.lock();
         let accepted = accept(root.revision, root.applied)?;
         self.replace(root, guard);
         Ok(accepted)
+    }
+
+    /// Applies an incremental file if `accept` agrees to the position that it leads to, on behalf of
+    /// the machine that owns the database.
+    pub(crate) fn install_incremental<R: io::Read, E: From<SnapshotError>>(
+        &self,
+        source: R,
+        mut options: LoadOptions<'_>,
+        accept: impl FnOnce(Revision, Applied) -> Result<(), E>,
+    ) -> Result<Applied, E> {
+        let delta = snapshot::load_delta(&self.shared.schema, source, &mut options)?;
+        let guard = self.shared.writer.lock();
+        let applied = delta.applied;
+        accept(delta.revision, applied)?;
+        self.follow(delta, guard)?;
+        Ok(applied)
+    }
+
+    /// Applies what an incremental file says to the current version.
+    fn follow(&self, delta: Delta, guard: WriterGuard<'_>) -> Result<Revision, SnapshotError> {
+        let base = self.shared.hub.load();
+        WriteTxn::new(&self.shared.hub, guard, base, delta.revision).apply_delta(delta)
     }
 
     /// Publishes a version that has come from a file, gives the right to write back and wakes whom

@@ -9,6 +9,7 @@ use crate::db::Db;
 use crate::limits::COMMAND_BYTES_MAX;
 use crate::messagepack::{self, ReadError};
 use crate::revision::{Applied, Revision};
+use crate::snapshot::LoadOptions;
 use crate::txn::Snapshot;
 
 /// A state machine and the database that it owns.
@@ -140,7 +141,24 @@ impl<F: Fsm> Machine<F> {
     /// [`MachineError::Foreign`] when it is of a database that was written outside a log,
     /// [`MachineError::Snapshot`] when it cannot be read; nothing has changed then.
     pub fn install<R: io::Read>(&self, source: R) -> Result<Applied, MachineError> {
-        self.db.install(source, |revision, found| {
+        self.install_chain([source], LoadOptions::new())
+    }
+
+    /// As [`install`](Machine::install), of a chain: a whole snapshot file and the incremental ones
+    /// that follow it.
+    ///
+    /// # Errors
+    ///
+    /// As [`install`](Machine::install); [`SnapshotError::WrongBase`] at the first link that does
+    /// not fit.
+    ///
+    /// [`SnapshotError::WrongBase`]: crate::SnapshotError::WrongBase
+    pub fn install_chain<R: io::Read>(
+        &self,
+        sources: impl IntoIterator<Item = R>,
+        options: LoadOptions<'_>,
+    ) -> Result<Applied, MachineError> {
+        self.db.install(sources, options, |revision, found| {
             check_position(revision, found)?;
             let applied = self.applied();
             if found.index < applied.index {
@@ -148,6 +166,23 @@ impl<F: Fsm> Machine<F> {
             }
             Ok(found)
         })
+    }
+
+    /// Applies an incremental snapshot file, which must be based on the current state, and gives its
+    /// position: what the entries up to there would have done.
+    ///
+    /// # Errors
+    ///
+    /// As [`install`](Machine::install); [`SnapshotError::WrongBase`] when the state is another
+    /// one. Nothing has changed then.
+    ///
+    /// [`SnapshotError::WrongBase`]: crate::SnapshotError::WrongBase
+    pub fn install_incremental<R: io::Read>(
+        &self,
+        source: R,
+        options: LoadOptions<'_>,
+    ) -> Result<Applied, MachineError> {
+        self.db.install_incremental(source, options, check_position)
     }
 }
 

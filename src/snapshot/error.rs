@@ -1,11 +1,13 @@
 //! Why a snapshot file could not be written or read.
 
 use std::io;
+use std::path::PathBuf;
 
 use thiserror::Error;
 
 use crate::digest::Digest;
 use crate::error::{Error, SchemaError};
+use crate::revision::Revision;
 
 /// Why a snapshot file could not be written or read. The database is as it was before.
 #[derive(Debug, Error)]
@@ -16,6 +18,16 @@ pub enum SnapshotError {
     Io {
         /// How many bytes had been read or written.
         offset: u64,
+        /// The failure.
+        source: io::Error,
+    },
+    /// A file could not be opened, or put in place.
+    #[error("cannot {step} {}: {source}", path.display())]
+    File {
+        /// The path of the snapshot file.
+        path: PathBuf,
+        /// What failed.
+        step: &'static str,
         /// The failure.
         source: io::Error,
     },
@@ -77,9 +89,42 @@ pub enum SnapshotError {
         /// The limit.
         limit: u64,
     },
+    /// A chain of no files was given.
+    #[error("a chain begins with a whole snapshot file, and there is none")]
+    Empty,
     /// The file is an incremental one, and a whole one was asked for.
     #[error("the file is incremental: it needs the one that it is based on")]
     Incremental,
+    /// The file is a whole one, and an incremental one was asked for.
+    #[error("the file is a whole snapshot, not an incremental one")]
+    NotIncremental,
+    /// The incremental file is based on another state than the one that it is to be applied to.
+    #[error("the file is based on {expected}, this is {found}")]
+    WrongBase {
+        /// The revision and digest that the file says.
+        expected: String,
+        /// Those of the state.
+        found: String,
+    },
+    /// No incremental file can be written since that version.
+    #[error("no incremental file since revision {revision}: {message}")]
+    NoBase {
+        /// The revision of the version.
+        revision: Revision,
+        /// Why not.
+        message: String,
+    },
+    /// An incremental file deletes a row that is not there.
+    #[error("table {table}: the file deletes row {key}, which is not there")]
+    NoSuchRow {
+        /// The table's name.
+        table: String,
+        /// The primary key, printed.
+        key: String,
+    },
+    /// The digests of the rows cannot be had.
+    #[error("the state has no digest: {0}")]
+    NoDigest(#[source] Error),
     /// A frame differs from its checksum.
     #[error("the frame at byte {offset} is damaged or out of place: its checksum is wrong")]
     Checksum {
@@ -222,14 +267,21 @@ impl SnapshotError {
             | Self::RowCount { .. }
             | Self::Row { .. }
             | Self::RowOrder { .. }
+            | Self::NoSuchRow { .. }
             | Self::Rule(_) => true,
             Self::Io { .. }
+            | Self::File { .. }
             | Self::FormatVersion { .. }
             | Self::Unsupported { .. }
             | Self::NoKey
             | Self::Sealed { .. }
             | Self::TooMany { .. }
+            | Self::Empty
             | Self::Incremental
+            | Self::NotIncremental
+            | Self::WrongBase { .. }
+            | Self::NoBase { .. }
+            | Self::NoDigest(_)
             | Self::UnknownTable { .. }
             | Self::MissingTable { .. }
             | Self::TableVersion { .. }

@@ -123,7 +123,7 @@ pub struct LoadOptions<'a> {
     pub(super) bytes_max: Option<u64>,
     pub(super) missing_are_empty: bool,
     pub(super) unknown_are_carried: bool,
-    pub(super) incarnation: Option<Incarnation>,
+    pub(crate) incarnation: Option<Incarnation>,
 }
 
 impl<'a> LoadOptions<'a> {

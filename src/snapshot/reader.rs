@@ -46,7 +46,7 @@ pub(super) enum Step {
 
 /// The place of a kind of frame among those of one table; `None` of one that is of no table.
 fn place_of(frame_kind: u8) -> Option<u8> {
-    let order = [kind::ROWS, kind::DELETES, kind::TOMBSTONES, kind::TABLE_END];
+    let order = [kind::DELETES, kind::ROWS, kind::TOMBSTONES, kind::TABLE_END];
     order.iter().position(|known| *known == frame_kind).map(|place| place as u8)
 }
 

@@ -22,13 +22,13 @@ use crate::carried::CarriedTable;
 use crate::digest::{Digest, Digests};
 use crate::limits::FRAME_BYTES_TARGET;
 use crate::messagepack;
-use crate::root::Root;
+use crate::root::Contents;
 use crate::table::{Floors, Removals, TableState};
 use crate::tree::{Differences, Found, Keyed};
 
 /// The older version that an incremental file begins from, and what it says of it.
 pub(crate) struct Since<'a> {
-    pub(crate) root: &'a Root,
+    pub(crate) root: &'a Contents,
     pub(crate) base: Base,
     /// Those of the version that is written.
     pub(crate) digests: Digests,
@@ -43,7 +43,7 @@ impl Since<'_> {
 
 /// Writes `root` to `target`; with `since`, what has changed since.
 pub(crate) fn save<W: Write>(
-    root: &Root,
+    root: &Contents,
     since: Option<&Since<'_>>,
     target: W,
     mut options: SaveOptions<'_>,
@@ -89,7 +89,7 @@ enum Source<'a> {
 
 impl<'a> Plan<'a> {
     fn new(
-        root: &'a Root,
+        root: &'a Contents,
         since: Option<&Since<'_>>,
         options: &SaveOptions<'_>,
     ) -> Result<Self, SnapshotError> {
@@ -239,10 +239,10 @@ impl<'a> Pieces<'a> {
             };
             match &mut self.stage {
                 Stage::Begin => {
-                    self.stage = Stage::Rows(match self.since {
-                        None => Walk::All(table.rows().keyed()),
-                        Some(since) => Walk::Changed(changes(since)),
-                    });
+                    self.stage = match self.since {
+                        None => Stage::Rows(Walk::All(table.rows().keyed())),
+                        Some(since) => Stage::Deletes(changes(since)),
+                    };
                 }
                 Stage::Rows(walk) => {
                     let batch = walk.batch(table);
@@ -252,11 +252,12 @@ impl<'a> Pieces<'a> {
                     self.stage =
                         self.since.map_or(Stage::End, |since| Stage::Deletes(changes(since)));
                 }
-                Stage::Deletes(changes) => {
-                    if let Some(records) = deletes_of(place, changes) {
+                Stage::Deletes(deleted) => {
+                    if let Some(records) = deletes_of(place, deleted) {
                         return Some(Piece::Deletes { place, records });
                     }
-                    self.stage = Stage::End;
+                    let since = self.since.expect("only an incremental file has deletes");
+                    self.stage = Stage::Rows(Walk::Changed(changes(since)));
                 }
                 Stage::End => {
                     self.place += 1;
@@ -406,7 +407,7 @@ impl<'a, W: Write> Saver<'a, '_, W> {
         self.frame(kind, place, records.into_payload())
     }
 
-    fn finish(mut self, root: &Root) -> Result<Summary, SnapshotError> {
+    fn finish(mut self, root: &Contents) -> Result<Summary, SnapshotError> {
         for (name, content) in root.carried.iter().flat_map(|carried| &carried.sections) {
             let length = u8::try_from(name.len()).expect("it came in one byte");
             let payload = [&[length], name.as_bytes(), content].concat();

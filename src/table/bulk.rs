@@ -67,8 +67,19 @@ impl KeyedRows {
         self.len().checked_sub(1).map(|last| self.key(last))
     }
 
+    /// The rows with their keys.
+    pub(crate) fn into_pairs(self) -> impl Iterator<Item = (Vec<u8>, NewRow)> {
+        let Self { bytes, ends, rows, .. } = self;
+        let mut start = 0;
+        ends.into_iter().zip(rows).map(move |(end, row)| {
+            let key = bytes[start..end].to_vec();
+            start = end;
+            (key, row)
+        })
+    }
+
     /// The keys in the order of the rows.
-    fn keys(&self) -> impl Iterator<Item = &[u8]> {
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &[u8]> {
         (0..self.len()).map(|index| self.key(index))
     }
 

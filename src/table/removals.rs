@@ -169,6 +169,18 @@ impl Removals {
         self.tombstones = (!left.by_age.is_empty()).then(|| Arc::new(left));
     }
 
+    /// What this becomes by what `newer` has beside it: floors, and tombstones that are younger than
+    /// these.
+    pub(crate) fn followed_by(&self, newer: &Self) -> Self {
+        let mut both = self.clone();
+        both.forget(newer.floors);
+        for (revision, tree, key) in newer.iter() {
+            // What `newer` has not forgotten was within the limit when it was written.
+            both.bury(usize::MAX, tree, key, revision);
+        }
+        both
+    }
+
     /// Whether a transaction has taken something out.
     pub(super) fn is_pending(&self) -> bool {
         self.pending.is_some()

@@ -96,6 +96,11 @@ impl TableState {
         self.removals.is_pending()
     }
 
+    /// Remembers `removals`, whatever a transaction has noted.
+    pub(crate) fn set_removals(&mut self, removals: Removals) {
+        self.removals = removals;
+    }
+
     /// What is remembered of removals.
     pub(crate) fn removals(&self) -> &Removals {
         &self.removals

@@ -62,12 +62,17 @@ impl Fork {
 }
 
 /// The digests of `contents`, which are those of `revision`.
-fn digests_of(contents: &Contents, revision: Revision) -> Result<Digests, Error> {
+pub(super) fn digests_of(contents: &Contents, revision: Revision) -> Result<Digests, Error> {
     let tables = contents.schema.positions_by_name().map(|position| {
         let table = contents.table(position);
         let (name, rows) = (table.schema().name.to_string(), table.len() as u64);
         Ok(TableDigest { table: name, rows, digest: table.digest()? })
     });
-    let tables = tables.collect::<Result<_, Error>>()?;
+    let mut tables = tables.collect::<Result<Vec<_>, Error>>()?;
+    for table in contents.carried.iter().flat_map(|carried| &carried.tables) {
+        let (name, rows) = (table.name.clone(), table.rows);
+        tables.push(TableDigest { table: name, rows, digest: table.digest });
+    }
+    tables.sort_by(|one, other| one.table.cmp(&other.table));
     Ok(Digests { revision, applied: contents.applied, tables })
 }

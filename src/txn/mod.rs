@@ -37,6 +37,7 @@ mod bytes;
 mod carry;
 mod change_set;
 mod changes;
+mod delta;
 mod diff;
 mod digests;
 mod draft;
@@ -57,6 +58,7 @@ mod watcher;
 mod write;
 
 pub use change_set::{ChangeSet, ChangeSetError};
+pub(crate) use delta::load_chain;
 pub use diff::{Diff, DiffAll, Difference};
 pub use draft::Write;
 pub(crate) use erasure::pinned_until;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::path::Path;
 
 use super::fork::Fork;
 use super::write::WriteTxn;
@@ -113,7 +114,37 @@ impl Snapshot {
         target: W,
         options: SaveOptions<'_>,
     ) -> Result<Summary, SnapshotError> {
-        snapshot::save(&self.root, None, target, options)
+        snapshot::save(self.contents(), None, target, options)
+    }
+
+    /// Writes this version to the snapshot file at `path`: aside first, synced, and then in the place
+    /// of what was there. Whatever fails and whenever the machine stops, under that name there is
+    /// the old content or the new one, whole; only its owner can read it.
+    ///
+    /// ```
+    /// # use fsmdb::{Db, LoadOptions, SaveOptions, Table};
+    /// # use serde::{Deserialize, Serialize};
+    /// # #[derive(Clone, Debug, Serialize, Deserialize, Table)]
+    /// # #[table(name = "nodes")]
+    /// # struct Node { #[key] id: u64 }
+    /// # let db = Db::builder().table::<Node>().build()?;
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("state.snapshot");
+    /// db.read().save_to_path(&path, SaveOptions::new())?;
+    /// let copy = Db::builder().table::<Node>().load_path(&path, LoadOptions::new())?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`SnapshotError::File`] with the step that failed; otherwise as
+    /// [`save_with`](Snapshot::save_with).
+    pub fn save_to_path(
+        &self,
+        path: impl AsRef<Path>,
+        options: SaveOptions<'_>,
+    ) -> Result<Summary, SnapshotError> {
+        snapshot::replace(path.as_ref(), |target| self.save_with(target, options))
     }
 }
 

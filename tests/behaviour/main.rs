@@ -5,6 +5,7 @@
 #![cfg(feature = "derive")]
 
 mod allocations;
+mod chains;
 mod change_sets;
 mod derives;
 mod diff;

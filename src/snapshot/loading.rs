@@ -1,0 +1,248 @@
+//! What was read of a file so far, table by table.
+
+use std::sync::Arc;
+
+use super::decode::{Decoded, DecodedRows, Decoder};
+use super::error::SnapshotError;
+use super::format::{Header, TableEnd, TableHeader, kind};
+use super::options::LoadOptions;
+use super::reader::{Step, encode};
+use super::records::Records;
+use crate::carried::{Carried, CarriedTable};
+use crate::digest::Digest;
+use crate::limits::CARRIED_BYTES_MAX;
+use crate::revision::Revision;
+use crate::schema::{Schema, TableSchema};
+use crate::table::{Floors, KeyedRows, Removals, TreeNumber, number_of};
+
+/// What was read so far, by table of the header.
+pub(super) struct Loader {
+    pub(super) tables: Vec<Loading>,
+    pub(super) carried: Carried,
+    carried_bytes: usize,
+    is_whole: bool,
+}
+
+pub(super) enum Loading {
+    Known(LoadingTable),
+    Carried(CarriedTable),
+}
+
+pub(super) struct LoadingTable {
+    pub(super) schema: Arc<TableSchema>,
+    version: u32,
+    pub(super) modified: Revision,
+    pub(super) rows: KeyedRows,
+    /// Keys that an incremental file deletes.
+    pub(super) deletes: Vec<Box<[u8]>>,
+    digest: Digest,
+    /// How many rows the table has in the end, and their digest, as the file says.
+    pub(super) promised: (u64, Digest),
+    pub(super) removals: Removals,
+    /// The number of each tree of the file in the schema, if it has that tree.
+    trees: Vec<Option<TreeNumber>>,
+}
+
+impl Loading {
+    pub(super) fn decoder(&self) -> Option<Decoder> {
+        match self {
+            Self::Known(table) => Some(table.decoder()),
+            Self::Carried(_) => None,
+        }
+    }
+}
+
+impl LoadingTable {
+    fn new(schema: Arc<TableSchema>, header: &TableHeader) -> Self {
+        let indexes = || header.indexes.iter().map(|index| index.name.as_str());
+        let of_index = |name: &str| schema.indexes.iter().position(|index| &*index.name == name);
+        let trees = indexes().map(|name| of_index(name).map(|index| number_of(Some(index))));
+        let trees = std::iter::once(Some(number_of(None))).chain(trees).collect();
+        let mut removals = Removals::default();
+        removals.floors = match header.removals {
+            Some(known) => Floors { rows: known.rows, entries: known.entries },
+            None => Floors { rows: header.modified, entries: header.modified },
+        };
+        if schema.indexes.iter().any(|index| indexes().all(|name| *name != *index.name)) {
+            // Of an index that is new nobody knows what was removed from it.
+            removals.floors.entries = header.modified;
+        }
+        let (version, modified) = (header.version, header.modified);
+        let (rows, deletes) = (KeyedRows::default(), Vec::new());
+        let (digest, promised) = (Digest::default(), (header.rows, Digest::default()));
+        Self { schema, version, modified, rows, deletes, digest, promised, removals, trees }
+    }
+
+    fn decoder(&self) -> Decoder {
+        let Self { schema, version, modified, .. } = self;
+        Decoder { schema: Arc::clone(schema), version: *version, modified: *modified }
+    }
+
+    fn append(&mut self, decoded: DecodedRows) -> Result<(), SnapshotError> {
+        let DecodedRows { rows, digest, first, .. } = decoded;
+        if let (Some(last), Some(next)) = (self.rows.last_key(), rows.first_key())
+            && last >= next
+        {
+            return Err(self.decoder().out_of_order(first.0, first.1, next));
+        }
+        self.digest = self.digest.plus(digest);
+        self.rows.append(rows);
+        Ok(())
+    }
+
+    /// Takes the end of the table; the digest of an incremental file is that of more than it has.
+    fn end(&mut self, end: &TableEnd, is_whole: bool) -> Result<(), SnapshotError> {
+        self.promised.1 = end.digest;
+        if self.digest == end.digest || !is_whole {
+            return Ok(());
+        }
+        let (table, found, expected) = (self.schema.name.to_string(), self.digest, end.digest);
+        Err(SnapshotError::Digest { table, found, expected })
+    }
+}
+
+impl Loader {
+    /// Matches the tables of the header with those of the schema.
+    pub(super) fn new(
+        schema: &Schema,
+        header: &Header,
+        options: &LoadOptions<'_>,
+    ) -> Result<Self, SnapshotError> {
+        let mut tables = Vec::with_capacity(header.tables.len());
+        for table in &header.tables {
+            tables.push(match schema.position_of(&table.name) {
+                Some(position) => Loading::Known(known(&schema.tables()[position], table)?),
+                None if options.unknown_are_carried => Loading::Carried(CarriedTable {
+                    name: table.name.clone(),
+                    rows: table.rows,
+                    digest: Digest::default(),
+                    header: encode(table),
+                    frames: Vec::new(),
+                }),
+                None => return Err(SnapshotError::UnknownTable { table: table.name.clone() }),
+            });
+        }
+        let missing = schema.tables().iter().find(|known| {
+            header.tables.binary_search_by(|table| table.name.as_str().cmp(&known.name)).is_err()
+        });
+        match missing {
+            Some(missing) if !options.missing_are_empty => {
+                Err(SnapshotError::MissingTable { table: missing.name.to_string() })
+            }
+            _ => Ok(Self {
+                tables,
+                carried: Carried::default(),
+                carried_bytes: 0,
+                is_whole: header.base.is_none(),
+            }),
+        }
+    }
+
+    pub(super) fn name_of(&self, table: usize) -> &str {
+        match &self.tables[table] {
+            Loading::Known(table) => &table.schema.name,
+            Loading::Carried(table) => &table.name,
+        }
+    }
+
+    /// Takes what was read; gives the table that it is of, if it is of one.
+    pub(super) fn take(
+        &mut self,
+        decoded: Decoded,
+        rows: &mut u64,
+    ) -> Result<Option<usize>, SnapshotError> {
+        let step = match decoded {
+            Decoded::Rows(decoded) => {
+                let decoded = decoded?;
+                let table = decoded.table;
+                *rows += decoded.rows.len() as u64;
+                let Loading::Known(loading) = &mut self.tables[table] else {
+                    unreachable!("only rows of known tables are decoded")
+                };
+                loading.append(decoded)?;
+                return Ok(Some(table));
+            }
+            Decoded::Other(step) => step,
+        };
+        match step {
+            Step::Rows(records) => {
+                *rows += u64::from(records.count);
+                let table = records.table;
+                self.carry(table, kind::ROWS, records.into_payload())?;
+                Ok(Some(table))
+            }
+            Step::Tombstones(records) => {
+                let table = records.table;
+                self.tombstones(records)?;
+                Ok(Some(table))
+            }
+            Step::TableEnd(end) => {
+                let table = end.table as usize;
+                match &mut self.tables[table] {
+                    Loading::Known(loading) => loading.end(&end, self.is_whole)?,
+                    Loading::Carried(carried) => {
+                        carried.digest = end.digest;
+                        self.carry(table, kind::TABLE_END, encode(&end))?;
+                    }
+                }
+                Ok(None)
+            }
+            Step::Section { name, content } => {
+                self.count_carried(content.len())?;
+                self.carried.sections.push((name, content.into()));
+                Ok(None)
+            }
+            Step::Deletes(records) => {
+                if let Loading::Known(loading) = &mut self.tables[records.table] {
+                    let keys = records.iter().filter_map(|record| Some(record.ok()?.1.into()));
+                    loading.deletes.extend(keys);
+                }
+                Ok(Some(records.table))
+            }
+            Step::End => Ok(None),
+        }
+    }
+
+    fn tombstones(&mut self, records: Records) -> Result<(), SnapshotError> {
+        let table = records.table;
+        let Loading::Known(loading) = &mut self.tables[table] else {
+            return self.carry(table, kind::TOMBSTONES, records.into_payload());
+        };
+        for tombstone in records.tombstones() {
+            if let Some(tree) = loading.trees[tombstone.tree as usize] {
+                let (limit, revision) = (loading.schema.tombstones, tombstone.revision);
+                loading.removals.bury(limit, tree, tombstone.key, revision);
+            }
+        }
+        Ok(())
+    }
+
+    fn carry(&mut self, table: usize, kind: u8, payload: Vec<u8>) -> Result<(), SnapshotError> {
+        self.count_carried(payload.len())?;
+        if let Loading::Carried(carried) = &mut self.tables[table] {
+            carried.frames.push((kind, payload.into()));
+        }
+        Ok(())
+    }
+
+    fn count_carried(&mut self, bytes: usize) -> Result<(), SnapshotError> {
+        self.carried_bytes += bytes;
+        if self.carried_bytes <= CARRIED_BYTES_MAX {
+            return Ok(());
+        }
+        let (found, limit) = (self.carried_bytes as u64, CARRIED_BYTES_MAX as u64);
+        Err(SnapshotError::TooMany { what: "bytes that are carried", found, limit })
+    }
+}
+
+/// A table that the file and the schema have.
+fn known(schema: &Arc<TableSchema>, header: &TableHeader) -> Result<LoadingTable, SnapshotError> {
+    if header.version != schema.version {
+        return Err(SnapshotError::TableVersion {
+            table: header.name.clone(),
+            found: header.version,
+            expected: schema.version,
+        });
+    }
+    Ok(LoadingTable::new(Arc::clone(schema), header))
+}
