@@ -3,7 +3,8 @@
 use fsmdb::{Changes, Db, Event, Feed, FeedError, Lagged, Revision, Snapshot};
 use loom::thread;
 
-use crate::rows::{Follower, assert_nobody_waits, builder, content, database, file_of};
+use crate::rows::{Follower, Left, Right, assert_nobody_waits, builder, content};
+use crate::rows::{database, file_of};
 use crate::{commit, file_with, model};
 
 /// A thread that follows until it has come to a revision, and gives what it knows then.
@@ -185,6 +186,33 @@ fn a_feed_that_is_too_slow_is_told_and_misses_nothing_else() {
         while told.hear(feed.try_next()) {}
         assert_eq!(told.last, Revision(3));
         assert!(db.waiting().feed_commits <= 1);
+        drop(feed);
+        assert_nobody_waits(&db);
+    });
+}
+
+#[test]
+fn an_erasure_leaves_nothing_in_the_hands_of_a_feed_that_takes_beside_it() {
+    model(|| {
+        let db = database();
+        let mut feed = db.changes().open();
+        commit(&db, 1);
+        commit(&db, 2);
+        let end = db.read().table::<Left>().get(&0_u8).unwrap().token.end();
+        let reader = thread::spawn(move || {
+            // It takes both commits, or none, and gives one.
+            let mut told = Told { last: Revision(0) };
+            told.hear(feed.try_next());
+            (told, feed)
+        });
+        let mut txn = db.write();
+        assert!(txn.table_mut::<Left>().erase(&0_u8) && txn.table_mut::<Right>().erase(&0_u8));
+        txn.commit();
+        let (mut told, mut feed) = reader.join().unwrap();
+        assert!(end.upgrade().is_none(), "the feed has taken it and not given it");
+        while told.hear(feed.try_next()) {}
+        assert_eq!(told.last, Revision(3));
+        assert_eq!((content(&db.read()), db.waiting().feed_commits), (Vec::new(), 0));
         drop(feed);
         assert_nobody_waits(&db);
     });
