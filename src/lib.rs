@@ -162,6 +162,7 @@ mod table;
 #[allow(unsafe_code)]
 mod tree;
 mod txn;
+mod value;
 mod watch;
 
 /// Compiles the example of the README.
@@ -199,4 +200,5 @@ pub use txn::{
     Resolution, RowVersion, Savepoint, Select, Snapshot, TableMemory, TableMut, TransactError,
     VersionMemory, WaitError, WaitFor, Watcher, Write, WriteTxn,
 };
+pub use value::{Value, ValueError};
 pub use watch::{Change, ChangeKind, Changed, Committed, OldSnapshot, Wake, Watch};

@@ -51,6 +51,17 @@ pub const ENTRIES_PER_ROW_MAX: usize = 16_384;
 /// a larger row fails with an error that names it.
 pub const ROW_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// Most values that one row may consist of when it is read as a [`Value`](crate::Value): each
+/// scalar, list, map and key is one.
+///
+/// A value of one byte takes 32 bytes when it stands by itself, so these take twice the memory of
+/// the largest row; 16 MiB of them would take half a gigabyte. A row with more is an error of
+/// whoever reads it, a migration. Rows that are read as their type, as all others are, know no
+/// such limit.
+pub const VALUES_PER_ROW_MAX: usize = 1 << 20;
+
+const _: () = assert!(VALUES_PER_ROW_MAX * 32 <= 2 * ROW_BYTES_MAX);
+
 /// Deepest nesting of one encoded row or command, the same when writing and when reading.
 ///
 /// If writing allowed more than reading, a snapshot could be saved and never restored.
