@@ -188,7 +188,7 @@ pub use key::{
 };
 pub use machine::{CarriesIntents, Fsm, Machine, MachineError, Outcome, testing};
 pub use revision::{Applied, Revision};
-pub use schema::{Cardinality, Index, IndexDef, IndexKeys, Many, Table, Unique};
+pub use schema::{Cardinality, Index, IndexDef, IndexKeys, Many, MigrationError, Table, Unique};
 pub use snapshot::{Progress, SnapshotError, Summary, TableSummary, inspect};
 pub use table::{IndexReader, Rows, TableReader};
 pub use tree::{Row, SharedRow};

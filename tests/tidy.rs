@@ -16,7 +16,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("messagepack", &["limits"]),
     ("value", &["limits", "messagepack"]),
     ("key", &["limits"]),
-    ("schema", &["error", "key", "limits", "messagepack", "revision", "sync", "tree"]),
+    ("schema", &["error", "key", "limits", "messagepack", "revision", "sync", "tree", "value"]),
     ("table", &["error", "key", "limits", "revision", "schema", "sync", "tree"]),
     ("root", &["revision", "schema", "sync", "table", "tree"]),
     ("history", &["revision", "root", "sync"]),
