@@ -144,6 +144,7 @@
 #![deny(unsafe_code)]
 
 mod db;
+mod english;
 mod error;
 mod history;
 mod key;

@@ -15,6 +15,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("error", &["limits"]),
     ("messagepack", &["limits"]),
     ("value", &["limits", "messagepack"]),
+    ("english", &["limits", "messagepack", "revision"]),
     ("key", &["limits"]),
     ("schema", &["error", "key", "limits", "messagepack", "revision", "sync", "tree", "value"]),
     ("table", &["error", "key", "limits", "revision", "schema", "sync", "tree"]),
