@@ -106,6 +106,7 @@
 //! | to | look at |
 //! |---|---|
 //! | define tables and indexes | [`Table`](trait@Table), [`Key`](trait@Key), [`Db::builder`] |
+//! | change the layout of a table | [`Table::migrate_row`], [`Value`], [`MigrationError`] |
 //! | read | [`Db::read`], [`Snapshot`], [`TableReader`], [`IndexReader`], [`Read`] |
 //! | write | [`Db::write`], [`WriteTxn`], [`TableMut`], [`Savepoint`], [`Change`] |
 //! | compare two versions | [`Snapshot::diff`], [`Snapshot::diff_all`], [`Difference`], [`Change`] |

@@ -13,8 +13,8 @@
 //!    their values, as those of a table are.
 //! 2. There is one text for one export. The reader refuses what the writer would not have written,
 //!    but for lines that end as on Windows, so what it accepts says what it seems to say.
-//! 3. No number in the text allocates or loops by itself; the reader holds one line and one row,
-//!    and recurses no deeper than a row may be nested.
+//! 3. No number in the text allocates or loops by itself; the reader holds one line and the row in
+//!    the making, and recurses no deeper than a row may be nested.
 //! 4. What could be mistaken on paper does not stand there as it is: characters that cannot be
 //!    seen, or that turn text around, are escaped.
 

@@ -31,6 +31,13 @@ fn the_deepest_rows_are_written_and_read_and_deeper_text_is_refused() {
     let error = read(text.as_bytes()).unwrap_err();
     let EnglishError::TooDeep { line, limit } = error else { panic!("{error}") };
     assert_eq!((line, limit), (6 + DEPTH_MAX as u64, DEPTH_MAX));
+    let deeper: String = (1..=DEPTH_MAX)
+        .map(|level| format!("{}its a is a group of 1 field:\n", "  ".repeat(level)))
+        .collect();
+    let head = HEAD.replace(":\n", ", with 1 field:\n");
+    let error = read(format!("{head}{deeper}").as_bytes()).unwrap_err();
+    let EnglishError::TooDeep { line, .. } = error else { panic!("{error}") };
+    assert_eq!(line, 5 + DEPTH_MAX as u64);
     let mut export = export_of(&Value::Nil);
     export.tables[0].1[0].value = [vec![0x91; DEPTH_MAX + 1], vec![0xC0]].concat();
     assert!(matches!(write(&export), Err(EnglishWriteError::Row { record: 1, .. })));
