@@ -106,6 +106,7 @@
 //! | to | look at |
 //! |---|---|
 //! | define tables and indexes | [`Table`](trait@Table), [`Key`](trait@Key), [`Db::builder`] |
+//! | change the layout of a table | [`Table::migrate_row`], [`Value`], [`MigrationError`] |
 //! | read | [`Db::read`], [`Snapshot`], [`TableReader`], [`IndexReader`], [`Read`] |
 //! | write | [`Db::write`], [`WriteTxn`], [`TableMut`], [`Savepoint`], [`Change`] |
 //! | compare two versions | [`Snapshot::diff`], [`Snapshot::diff_all`], [`Difference`], [`Change`] |
@@ -148,6 +149,7 @@
 mod carried;
 mod db;
 mod digest;
+mod english;
 mod error;
 mod history;
 mod key;
@@ -166,6 +168,7 @@ mod table;
 #[allow(unsafe_code)]
 mod tree;
 mod txn;
+mod value;
 mod watch;
 
 /// Compiles the example of the README.
@@ -192,7 +195,7 @@ pub use key::{
 };
 pub use machine::{CarriesIntents, Fsm, Machine, MachineError, Outcome, testing};
 pub use revision::{Applied, Incarnation, InvalidIncarnation, Revision};
-pub use schema::{Cardinality, Index, IndexDef, IndexKeys, Many, Table, Unique};
+pub use schema::{Cardinality, Index, IndexDef, IndexKeys, Many, MigrationError, Table, Unique};
 pub use snapshot::{
     Base, EncryptionKey, LoadOptions, Progress, SaveOptions, SnapshotError, Summary, TableSummary,
     inspect, inspect_with,
@@ -208,4 +211,5 @@ pub use txn::{
     TableMemory, TableMut, TransactError, VersionMemory, WaitError, WaitFor, Watcher, Write,
     WriteTxn,
 };
+pub use value::{Value, ValueError};
 pub use watch::{Change, ChangeKind, Changed, Committed, OldSnapshot, Wake, Watch};

@@ -58,6 +58,17 @@ pub const ROW_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Nearly every row fits; one that does not costs an allocation, and its memory is given back.
 pub const DIGEST_BUFFER_BYTES: usize = 64 * 1024;
 
+/// Most values that one row may consist of when it is read as a [`Value`](crate::Value): each
+/// scalar, list, map and key is one.
+///
+/// A value of one byte takes 32 bytes when it stands by itself, so these take twice the memory of
+/// the largest row; 16 MiB of them would take half a gigabyte. A row with more is an error of
+/// whoever reads it, a migration. Rows that are read as their type, as all others are, know no
+/// such limit.
+pub const VALUES_PER_ROW_MAX: usize = 1 << 20;
+
+const _: () = assert!(VALUES_PER_ROW_MAX * 32 <= 2 * ROW_BYTES_MAX);
+
 /// Deepest nesting of one encoded row or command, the same when writing and when reading.
 ///
 /// If writing allowed more than reading, a snapshot could be saved and never restored.
@@ -329,3 +340,34 @@ pub const CHANGE_SET_BYTES_MAX: usize = COMMAND_BYTES_MAX - 1024 * 1024 - 64 * 1
 
 // The rest is for what stands around the change set in its command.
 const _: () = assert!(CHANGE_SET_BYTES_MAX + 16 * CHANGES_MAX < COMMAND_BYTES_MAX);
+
+/// Longest line of an export as English text, in bytes, without its end.
+///
+/// A reader holds one. Values are cut into several lines long before; a name or a tenant so long
+/// that its line would be longer is an error when it is written, and a longer line one when it is
+/// read.
+pub const ENGLISH_LINE_BYTES_MAX: usize = 64 * 1024;
+
+/// Most bytes of one text or of the digits of bytes on one line of such an export; what is longer
+/// goes on in the next line.
+pub const ENGLISH_PIECE_BYTES_MAX: usize = 4096;
+
+/// Longest name of a field that stands in the line of its value in such an export; a longer one
+/// has a line of its own.
+pub const ENGLISH_NAME_BYTES_MAX: usize = 512;
+
+/// Most fields by which such an export calls the records of a table.
+///
+/// They are looked for in each record. More than any key has that is derived; a table with more is
+/// not written.
+pub const ENGLISH_KEY_FIELDS_MAX: usize = 16;
+
+// The longest line of a value: its indentation, a name, a piece, and words.
+const _: () = assert!(
+    4 * (DEPTH_MAX + 1) + ENGLISH_NAME_BYTES_MAX + ENGLISH_PIECE_BYTES_MAX + 256
+        < ENGLISH_LINE_BYTES_MAX
+);
+
+// The longest line of a record has its tenant, six bytes for each that is escaped, and its key in
+// digits.
+const _: () = assert!(8 * KEY_BYTES_MAX + 16 * 1024 < ENGLISH_LINE_BYTES_MAX);

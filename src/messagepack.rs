@@ -1,6 +1,7 @@
 //! MessagePack as the library writes and reads it: fields by name, whole buffers, bounded depth.
 //!
-//! The only room that names `rmp` and `rmp_serde`.
+//! The only room that names `rmp` and `rmp_serde`. `item.rs` reads and writes values whose types
+//! nobody knows, one element at a time.
 //!
 //! # Invariants
 //!
@@ -11,9 +12,14 @@
 //!    that recurses sees bytes before it.
 //! 3. A value fills its buffer: bytes that follow it are an error.
 
+mod item;
+
 use std::io::Cursor;
 
+pub(crate) use item::{Item, Items};
 use rmp::Marker;
+/// The name of the newtype struct that the encoder takes for an extension.
+pub(crate) use rmp_serde::MSGPACK_EXT_STRUCT_NAME as EXTENSION_NAME;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;

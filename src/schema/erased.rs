@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::migration::{self, RowMigrationError};
 use super::table::{IndexDef, IndexKeys, Table};
 use crate::key::{KeyBuf, KeyReader, print_from};
 use crate::messagepack::{self, ReadError};
@@ -121,6 +122,10 @@ pub(crate) trait RowType: Send + Sync {
     fn encode_value(&self, row: RowRef<'_>, out: &mut Vec<u8>) -> Result<(), String>;
     /// Reads one value that fills `bytes` whole.
     fn decode_value(&self, bytes: &[u8], meta: RowMeta) -> Result<NewRow, ReadError>;
+    /// Makes a row of the value that fills `bytes` and is one of version `from` of the table, by
+    /// its migration. The row may have another primary key than the value had.
+    #[cfg_attr(not(all(test, feature = "derive")), expect(dead_code, reason = "for the loader"))]
+    fn migrate(&self, from: u32, bytes: &[u8], meta: RowMeta) -> Result<NewRow, RowMigrationError>;
 }
 
 /// The [`RowType`] of a Rust type.
@@ -174,6 +179,10 @@ impl<T: Table> RowType for Typed<T> {
 
     fn decode_value(&self, bytes: &[u8], meta: RowMeta) -> Result<NewRow, ReadError> {
         Ok(NewRow::new(meta, messagepack::read::<T>(bytes)?))
+    }
+
+    fn migrate(&self, from: u32, bytes: &[u8], meta: RowMeta) -> Result<NewRow, RowMigrationError> {
+        migration::migrate::<T>(from, bytes, meta)
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! `table.rs` holds the typed side that users implement or derive. `erased.rs` holds the side that
 //! the rest of the library works with, in which a table is a value and not a type, so that a table
-//! declared at run time can be the same code.
+//! declared at run time can be the same code. `migration.rs` makes rows of older versions into rows
+//! of this one.
 //!
 //! # Invariants
 //!
@@ -11,11 +12,18 @@
 //! 3. A schema never changes after `build()`; roots share it.
 
 mod erased;
+mod migration;
 mod table;
 #[cfg(all(test, feature = "derive"))]
 mod tests;
 
 pub(crate) use erased::{TableSchema, decode_record};
+pub use migration::MigrationError;
+#[cfg_attr(
+    not(all(test, feature = "derive")),
+    expect(unused_imports, reason = "for the loader of snapshots")
+)]
+pub(crate) use migration::RowMigrationError;
 pub use table::{Cardinality, Index, IndexDef, IndexKeys, Many, Table, Unique};
 
 use std::any::{Any, TypeId};

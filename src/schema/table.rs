@@ -8,7 +8,9 @@ use std::marker::PhantomData;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::migration::MigrationError;
 use crate::key::{AsKey, Key, KeyBuf, KeyReader, print_from};
+use crate::value::Value;
 
 /// A type whose values are the rows of one table.
 ///
@@ -56,7 +58,8 @@ pub trait Table: Serialize + DeserializeOwned + Send + Sync + Sized + 'static {
     /// The name of the table in errors and snapshots. Never change it once snapshots exist.
     const NAME: &'static str;
 
-    /// The version of the row's layout; a snapshot of another version is refused.
+    /// The version of the row's layout. Rows of a lower one are given to
+    /// [`migrate_row`](Table::migrate_row); a snapshot of a higher one is refused.
     const VERSION: u32;
 
     /// The names of the fields that make up the primary key, in its order, for people and tools that
@@ -84,6 +87,67 @@ pub trait Table: Serialize + DeserializeOwned + Send + Sync + Sized + 'static {
 
     /// The indexes of the table, each at the position that its handle carries.
     fn indexes() -> Vec<IndexDef<Self>>;
+
+    /// Makes a row of version `from + 1` of a row of version `from`.
+    ///
+    /// Called for each row of an older version, with `from` from that version up to the one before
+    /// [`VERSION`](Table::VERSION); what is left then is read as a row. So each step is written
+    /// once, when its version is new, and never again. Derived by `migrate = path` beside
+    /// `version = ...`, where `path` is a function like this one:
+    ///
+    /// ```
+    /// use fsmdb::{MigrationError, Table, Value};
+    /// use serde::{Deserialize, Serialize};
+    ///
+    /// /// Version 2 split `address` into `host` and `port`; version 3 has a `weight`.
+    /// #[derive(Clone, Debug, Serialize, Deserialize, Table)]
+    /// #[table(name = "nodes", version = 3, migrate = Node::upgrade)]
+    /// struct Node {
+    ///     #[key]
+    ///     id: u64,
+    ///     host: String,
+    ///     port: u16,
+    ///     weight: u32,
+    /// }
+    ///
+    /// impl Node {
+    ///     fn upgrade(from: u32, row: &mut Value) -> Result<(), MigrationError> {
+    ///         match from {
+    ///             1 => {
+    ///                 let address = row.remove("address").ok_or("no address")?;
+    ///                 let (host, port) = address
+    ///                     .as_text()
+    ///                     .and_then(|text| text.rsplit_once(':'))
+    ///                     .ok_or("an address without a port")?;
+    ///                 row.set("port", port.parse::<u16>().map_err(|error| error.to_string())?)?;
+    ///                 row.set("host", host)?;
+    ///             }
+    ///             2 => drop(row.set("weight", 100)?),
+    ///             _ => return Err(MigrationError::Missing { from }),
+    ///         }
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// let address = ("address".into(), "web:80".into());
+    /// let mut row = Value::Map(vec![("id".into(), 7.into()), address]);
+    /// Node::migrate_row(1, &mut row)?;
+    /// Node::migrate_row(2, &mut row)?;
+    /// assert_eq!(row.get("port"), Some(&Value::Int(80)));
+    /// assert_eq!(row.get("weight"), Some(&Value::Int(100)));
+    /// # Ok::<(), MigrationError>(())
+    /// ```
+    ///
+    /// It is a pure function of its arguments, as every replica calls it.
+    ///
+    /// # Errors
+    ///
+    /// [`MigrationError::Missing`] when there is no such step, which is what a table says that has
+    /// no migration; any other error when the row is not one of version `from`.
+    fn migrate_row(from: u32, row: &mut Value) -> Result<(), MigrationError> {
+        let _ = row;
+        Err(MigrationError::Missing { from })
+    }
 }
 
 /// How many rows one value of an index can have: [`Unique`] or [`Many`].

@@ -1,11 +1,16 @@
-//! What derived extractors push, through the private side of [`IndexDef`].
+//! What derived extractors push, through the private side of [`IndexDef`]; how rows are migrated.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::{RowMigrationError, TableSchema};
 use crate::key::{AsKey, Descending, Folded, Key, encode};
-use crate::{Index, IndexDef, IndexKeys, KeyBuf, Many, Table, Unique};
+use crate::tree::RowMeta;
+use crate::value;
+use crate::{
+    Index, IndexDef, IndexKeys, KeyBuf, Many, MigrationError, Revision, Table, Unique, Value,
+};
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, crate::Key)]
 #[key(crate = "crate")]
@@ -202,4 +207,120 @@ fn handles_say_in_their_types_what_they_index() {
     let _: Index<Job, u64, Unique> = Job::BY_ODD;
     assert_eq!((Job::NAME, Job::VERSION), ("jobs", 3));
     assert!(Job::indexes().iter().enumerate().all(|(at, index)| index.position == at));
+}
+
+/// A table in its fourth version; the first was called otherwise and had its length in minutes.
+#[derive(Debug, PartialEq, Serialize, Deserialize, crate::Table)]
+#[table(name = "films", version = 4, migrate = Film::upgrade, crate = "crate")]
+struct Film {
+    #[key]
+    title: String,
+    seconds: u64,
+    tags: Vec<String>,
+}
+
+impl Film {
+    fn upgrade(from: u32, row: &mut Value) -> Result<(), MigrationError> {
+        match from {
+            1 if row.rename("name", "title") => {}
+            1 => return Err("there is no name".into()),
+            2 => {
+                let minutes = row.remove("minutes").as_ref().and_then(Value::as_u64);
+                row.set("seconds", 60 * minutes.ok_or("there are no minutes")?)?;
+            }
+            3 => drop(row.set("tags", Vec::new())?),
+            _ => return Err(MigrationError::Missing { from }),
+        }
+        Ok(())
+    }
+}
+
+const META: RowMeta = RowMeta { created: Revision(3), modified: Revision(5) };
+
+/// The film that the table makes of the fields `{name: value}` of version `from`.
+fn migrated(from: u32, fields: &[(&str, Value)]) -> Result<Film, RowMigrationError> {
+    let fields = fields.iter().map(|(name, value)| ((*name).into(), value.clone())).collect();
+    let mut bytes = Vec::new();
+    value::write(&Value::Map(fields), &mut bytes).unwrap();
+    let row = TableSchema::of::<Film>().rows.migrate(from, &bytes, META)?;
+    let row = row.borrow().typed::<Film>();
+    assert_eq!((row.created(), row.modified()), (META.created, META.modified));
+    let Film { title, seconds, tags } = row.value();
+    Ok(Film { title: title.clone(), seconds: *seconds, tags: tags.clone() })
+}
+
+#[test]
+fn a_row_takes_every_step_from_its_version_to_that_of_the_table() {
+    let film = |tags: &[&str]| Film {
+        title: "Playtime".into(),
+        seconds: 7440,
+        tags: tags.iter().map(|tag| (*tag).into()).collect(),
+    };
+    let title = ("title", "Playtime".into());
+    assert_eq!(migrated(1, &[("name", "Playtime".into()), ("minutes", 124.into())]), Ok(film(&[])));
+    assert_eq!(migrated(2, &[title.clone(), ("minutes", 124.into())]), Ok(film(&[])));
+    assert_eq!(migrated(3, &[title.clone(), ("seconds", 7440.into())]), Ok(film(&[])));
+    let tags = ("tags", Value::List(vec!["paris".into()]));
+    assert_eq!(migrated(4, &[title, ("seconds", 7440.into()), tags]), Ok(film(&["paris"])));
+}
+
+#[test]
+fn a_step_that_is_missing_is_told_from_one_that_failed() {
+    assert_eq!(migrated(0, &[]), Err(RowMigrationError::Missing { from: 0 }));
+    let message = "there is no name".to_owned();
+    assert_eq!(migrated(1, &[]), Err(RowMigrationError::Failed { from: 1, message }));
+    let error = migrated(1, &[("name", "Playtime".into())]).unwrap_err();
+    let expected = "the migration from version 2 to 3 failed: there are no minutes";
+    assert_eq!(error.to_string(), expected);
+    // `Job` is of version 3 and has no migration.
+    let bytes = [0x80];
+    let error = TableSchema::of::<Job>().rows.migrate(2, &bytes, META).unwrap_err();
+    assert_eq!(error, RowMigrationError::Missing { from: 2 });
+    assert_eq!(error.to_string(), "there is no migration from version 2 to 3");
+}
+
+#[test]
+fn a_row_is_not_made_older() {
+    let error = migrated(5, &[]).unwrap_err();
+    assert_eq!(error, RowMigrationError::Newer { found: 5, expected: 4 });
+    let highest = migrated(u32::MAX, &[]).unwrap_err();
+    assert_eq!(highest.to_string(), "version 4294967295 is newer than version 4 of the schema");
+}
+
+#[test]
+fn what_is_no_value_before_or_no_row_after_the_steps_is_an_error() {
+    let rows = TableSchema::of::<Film>().rows;
+    let error = rows.migrate(3, &[0x81, 0xA1], META).unwrap_err();
+    assert!(matches!(error, RowMigrationError::Value(_)), "{error}");
+    let error = migrated(3, &[("title", "Playtime".into()), ("seconds", "many".into())]);
+    assert!(matches!(error, Err(RowMigrationError::Row { from: 3, to: 4, .. })), "{error:?}");
+    let error = migrated(4, &[("title", "Playtime".into())]);
+    assert!(matches!(error, Err(RowMigrationError::Row { from: 4, to: 4, .. })), "{error:?}");
+    // A value without fields cannot be given one.
+    let error = rows.migrate(3, &[0x90], META).unwrap_err();
+    let expected = "the migration from version 3 to 4 failed: \
+                    field tags cannot be set: the value is a list, not a map";
+    assert_eq!(error.to_string(), expected);
+}
+
+#[test]
+fn what_a_step_leaves_that_cannot_be_written_is_an_error_of_that_step() {
+    fn deepen(_from: u32, row: &mut Value) -> Result<(), MigrationError> {
+        for _ in 0..200 {
+            *row = Value::List(vec![std::mem::take(row)]);
+        }
+        Ok(())
+    }
+
+    #[derive(Serialize, Deserialize, crate::Table)]
+    #[table(name = "deep", version = 1, migrate = deepen, crate = "crate")]
+    struct Deep {
+        #[key]
+        id: u64,
+    }
+
+    let error = TableSchema::of::<Deep>().rows.migrate(0, &[0x80], META).unwrap_err();
+    let expected = "the migration from version 0 to 1 failed: \
+                    the value is nested deeper than the limit of 128";
+    assert_eq!(error.to_string(), expected);
 }

@@ -32,6 +32,7 @@
 //! |---|---|
 //! | `name = "jobs"` | the name of the table in errors and snapshots; required |
 //! | `version = 2` | the version of the row's layout, a `u32`; 1 if absent |
+//! | `migrate = path` | with `version`: makes a row of version `from + 1` of one of version `from`, by `fn(from: u32, &mut Value) -> Result<(), MigrationError>` |
 //! | `tombstones = 4096` | how many removals it remembers, for exact revisions of prefixes; 0 if absent |
 //! | `crate = "path"` | where `fsmdb` is, if not at `::fsmdb` |
 //!

@@ -128,9 +128,17 @@ fn entry(job: &Job) -> &BTreeSet<Text> {
     &job.entry
 }
 
+/// Called like a variable of the method that calls it.
+fn migrate(
+    from: real_std::primitive::u32,
+    _row: &mut renamed::Value,
+) -> real_std::result::Result<(), renamed::MigrationError> {
+    real_std::result::Result::Err(renamed::MigrationError::Missing { from })
+}
+
 /// A table called like a type parameter.
 #[derive(serde::Serialize, serde::Deserialize, renamed::Table)]
-#[table(name = "k0", crate = "renamed")]
+#[table(name = "k0", version = 2, migrate = migrate, crate = "renamed")]
 pub struct K0 {
     #[key]
     #[index(name = "id", unique)]
@@ -143,5 +151,7 @@ fn main() {
     real_std::assert_eq!(both.name(), "both");
     real_std::assert_eq!(both.position(), 6);
     real_std::assert_eq!(<Job as renamed::Table>::indexes().len(), 9);
+    let migrated = <K0 as renamed::Table>::migrate_row(1, &mut renamed::Value::Nil);
+    real_std::assert_eq!(migrated, migrate(1, &mut renamed::Value::Nil));
     let _ = (Coded::None, Coded::Some, Status::Err);
 }

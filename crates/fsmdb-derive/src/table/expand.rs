@@ -5,6 +5,7 @@ use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::ext::IdentExt;
 use syn::spanned::Spanned;
 
+use super::extract::variable;
 use super::index::{Entries, Index, Returns, Source};
 use super::parse::Table;
 use super::push::Push;
@@ -14,6 +15,7 @@ use crate::crate_path::{CratePath, shown_at};
 pub(super) fn expand(table: &Table<'_>) -> TokenStream {
     let Table { ident, krate, name, version, tombstones, .. } = table;
     let (key, primary_key) = (key(table), encode_primary_key(table));
+    let migrate_row = migrate_row(table);
     let handles = table.indexes.iter().enumerate().map(|(at, index)| handle(table, index, at));
     let definitions = table.indexes.iter().map(|index| definition(table, index));
     quote! {
@@ -39,8 +41,35 @@ pub(super) fn expand(table: &Table<'_>) -> TokenStream {
             fn indexes() -> ::std::vec::Vec<#krate::IndexDef<Self>> {
                 ::std::vec![#(#definitions),*]
             }
+
+            #migrate_row
         }
     }
+}
+
+/// The method that calls the user's migration; without one, the trait's refuses.
+///
+/// The path of the user's function is in the scope of the parameters, hence their spans.
+fn migrate_row(table: &Table<'_>) -> Option<TokenStream> {
+    let path = table.migrate.as_ref()?;
+    let (from, row, migrate) = (variable("from"), variable("row"), variable("migrate"));
+    let krate = table.krate.shown_at(path.span());
+    let function = quote_spanned! {shown_at(path.span())=>
+        let #migrate: fn(
+            ::core::primitive::u32,
+            &mut #krate::Value,
+        ) -> ::core::result::Result<(), #krate::MigrationError> = #path;
+    };
+    let krate = &table.krate;
+    Some(quote! {
+        fn migrate_row(
+            #from: ::core::primitive::u32,
+            #row: &mut #krate::Value,
+        ) -> ::core::result::Result<(), #krate::MigrationError> {
+            #function
+            #migrate(#from, #row)
+        }
+    })
 }
 
 /// The type of the primary key; a tuple is shown at the name of the struct.

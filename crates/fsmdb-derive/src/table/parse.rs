@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use syn::ext::IdentExt;
 use syn::spanned::Spanned;
 use syn::{
-    Attribute, Data, DeriveInput, Error, Field, Fields, Ident, LitInt, LitStr, Meta, Path, Result,
-    Visibility,
+    Attribute, Data, DeriveInput, Error, ExprPath, Field, Fields, Ident, LitInt, LitStr, Meta,
+    Path, Result, Visibility,
 };
 
 use super::index::{COMPONENTS_MAX, Index};
@@ -23,6 +23,8 @@ pub(super) struct Table<'a> {
     pub(super) krate: CratePath,
     pub(super) name: LitStr,
     pub(super) version: u32,
+    /// The function that makes rows of older versions newer.
+    pub(super) migrate: Option<ExprPath>,
     pub(super) tombstones: usize,
     /// The fields of the primary key, in the order of declaration.
     pub(super) keys: Vec<&'a Field>,
@@ -48,6 +50,7 @@ impl<'a> Table<'a> {
             krate: options.krate,
             name: options.name,
             version: options.version,
+            migrate: options.migrate,
             tombstones: options.tombstones,
             keys,
             indexes,
@@ -77,6 +80,7 @@ fn named_fields(input: &DeriveInput) -> Result<Vec<&Field>> {
 struct TableOptions {
     name: LitStr,
     version: u32,
+    migrate: Option<ExprPath>,
     tombstones: usize,
     krate: CratePath,
 }
@@ -85,16 +89,19 @@ impl TableOptions {
     fn parse(input: &DeriveInput) -> Result<Self> {
         let mut name: Given<LitStr> = None;
         let mut version: Given<LitInt> = None;
+        let mut migrate: Given<ExprPath> = None;
         let mut tombstones: Given<LitInt> = None;
         let mut krate: Given<Path> = None;
         for attribute in input.attrs.iter().filter(|one| one.path().is_ident("table")) {
             read_options(attribute, |option| match option.name() {
                 "name" => option.set_parsed(&mut name, "name = \"jobs\""),
                 "version" => option.set_parsed(&mut version, "version = 1"),
+                "migrate" => option.set_parsed(&mut migrate, "migrate = path::to::function"),
                 "tombstones" => option.set_parsed(&mut tombstones, "tombstones = 4096"),
                 "crate" => option.set_crate(&mut krate),
                 _ => Err(option.unknown(
-                    "`name = \"...\"`, `version = 1`, `tombstones = 4096` and `crate = \"path\"`",
+                    "`name = \"...\"`, `version = 1`, `migrate = path`, `tombstones = 4096` and \
+                     `crate = \"path\"`",
                 )),
             })?;
         }
@@ -106,11 +113,24 @@ impl TableOptions {
             return Err(Error::new(input.ident.span(), message));
         };
         check_table_name(&name.value()).map_err(|message| Error::new(name.span(), message))?;
-        let version = number(version, "a version")?.unwrap_or(1);
+        let version = number(version, "a version")?;
+        let migrate = migration(version, migrate)?;
+        let version = version.unwrap_or(1);
         let tombstones = number(tombstones, "the number of tombstones")?.unwrap_or(0) as usize;
         let krate = CratePath::new(krate.map(|(_, path)| path));
-        Ok(Self { name, version, tombstones, krate })
+        Ok(Self { name, version, migrate, tombstones, krate })
     }
+}
+
+/// The function that migrates rows, which needs a version that they can come to.
+fn migration(version: Option<u32>, migrate: Given<ExprPath>) -> Result<Option<ExprPath>> {
+    let Some((span, path)) = migrate else { return Ok(None) };
+    let message = match version {
+        Some(1..) => return Ok(Some(path)),
+        Some(0) => "there is no version before 0 that `migrate` could begin with",
+        None => "`migrate` makes rows of the table's version of older ones: add `version = 2`",
+    };
+    Err(Error::new(span, message))
 }
 
 /// The value of an option that is a number.
