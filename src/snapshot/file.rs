@@ -129,7 +129,11 @@ mod tests {
     impl Failing {
         fn step(&self) -> io::Result<()> {
             self.steps.set(self.steps.get() + 1);
-            if self.steps.get() == self.fails_at { Err(io::Error::other("planned")) } else { Ok(()) }
+            if self.steps.get() == self.fails_at {
+                Err(io::Error::other("planned"))
+            } else {
+                Ok(())
+            }
         }
     }
 

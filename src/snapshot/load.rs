@@ -129,9 +129,9 @@ fn read_tables<R: Read>(
 }
 
 fn into_root(
-loader: Loader,
-mut contents: Contents,
-header: &Header,
+    loader: Loader,
+    mut contents: Contents,
+    header: &Header,
 ) -> Result<Root, SnapshotError> {
     let mut writer = Store::new(contents.clone()).write();
     let Loader { tables, mut carried, .. } = loader;

@@ -47,9 +47,9 @@ pub mod seal;
 
 pub use codec::EncryptionKey;
 pub use error::SnapshotError;
+pub(crate) use file::{open, replace};
 pub use format::{Base, Progress, Summary, TableSummary};
 pub use inspect::{inspect, inspect_with};
-pub(crate) use file::{open, replace};
 pub(crate) use load::{Delta, DeltaTable, load, load_delta};
 pub use options::{LoadOptions, SaveOptions};
 pub(crate) use save::{Since, save};

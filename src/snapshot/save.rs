@@ -249,8 +249,7 @@ impl<'a> Pieces<'a> {
                     if batch.len() > 0 {
                         return Some(Piece::Rows { place, batch });
                     }
-                    self.stage =
-                        self.since.map_or(Stage::End, |since| Stage::Deletes(changes(since)));
+                    self.stage = Stage::End;
                 }
                 Stage::Deletes(deleted) => {
                     if let Some(records) = deletes_of(place, deleted) {

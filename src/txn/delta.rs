@@ -201,7 +201,8 @@ fn apply_table<W: Session<Contents>>(
 ) -> Result<(), SnapshotError> {
     let DeltaTable { position, deletes, rows, modified, removals, promised } = delta;
     let removed_before = draft.contents().table(position).removals().clone();
-    let mut sum = Sum { schema, digest: (!schema.keeps_digest).then_some(before), bytes: Vec::new() };
+    let mut sum =
+        Sum { schema, digest: (!schema.keeps_digest).then_some(before), bytes: Vec::new() };
     for key in deletes {
         let Some(row) = draft.remove(position, &key) else {
             let (table, key) = (schema.name.to_string(), schema.print_key(&key));

@@ -173,7 +173,9 @@ fn a_link_that_does_not_fit_is_refused_and_nothing_has_changed() {
     let (_, [whole, second, third]) = chain();
     let load = |chain: &[&[u8]]| builder().load_chain(chain.iter().copied());
     assert!(load(&[&whole, &second, &third]).is_ok());
-    for broken in [&[&whole[..], &third][..], &[&whole, &second, &second], &[&whole, &third, &second]] {
+    for broken in
+        [&[&whole[..], &third][..], &[&whole, &second, &second], &[&whole, &third, &second]]
+    {
         let error = load(broken).unwrap_err();
         assert!(matches!(error, SnapshotError::WrongBase { .. }), "{error}");
         assert!(!error.is_corrupt());
