@@ -118,6 +118,8 @@
 //! | send a transaction as a value: if, then, else | [`Program`], [`WriteTxn::run`] |
 //! | try a plan out, then carry it over | [`Snapshot::fork`], [`Fork`], [`Write`], [`Fork::rebase`], [`ChangeSet`] |
 //! | save, load, look into a file | [`Snapshot::save`], [`Builder::load`], [`Db::restore`], [`inspect`] |
+//! | save what has changed, load a chain | [`Snapshot::save_since`], [`Builder::load_chain`], [`Db::apply_incremental`] |
+//! | files that are compressed, encrypted, of another version | [`SaveOptions`], [`LoadOptions`] |
 //! | compare replicas without their rows | [`Builder::keep_digests`], [`Snapshot::digests`], [`Digests`] |
 //! | run behind a log | [`Fsm`], [`Machine`] |
 //! | prove that you are deterministic | [`testing::check`] |
@@ -147,6 +149,7 @@
 #![deny(unsafe_code)]
 
 mod carried;
+mod crew;
 mod db;
 mod digest;
 mod english;

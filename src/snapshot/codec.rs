@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::SnapshotError;
 use super::format::Header;
+#[cfg(feature = "zstd")]
 use crate::limits::CHUNK_BYTES_MAX;
 
 /// What is stored beside a payload when it is encrypted.
@@ -135,7 +136,10 @@ mod cipher {
             header: &EncryptionHeader,
             context: [u8; 32],
         ) -> Option<Self> {
-            let salt = u128::from_str_radix(&header.salt, 16).ok()?.to_be_bytes();
+            let is_salt = header.salt.len() == 32
+                && header.salt.bytes().all(|digit| digit.is_ascii_hexdigit());
+            let salt =
+                u128::from_str_radix(&header.salt, 16).ok().filter(|_| is_salt)?.to_be_bytes();
             let aead = XChaCha20Poly1305::new(&key.0.into());
             Some(Self { aead, salt, context })
         }

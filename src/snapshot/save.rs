@@ -8,7 +8,6 @@ use std::ops::{Bound, ControlFlow};
 
 use super::batch::{Batch, Encoded, EncodedFrame};
 use super::codec::{self, Cipher};
-use super::crew::in_order;
 use super::error::SnapshotError;
 use super::format::{
     Base, End, FORMAT_VERSION, Header, IndexHeader, Progress, RemovalsHeader, Summary, TableEnd,
@@ -19,6 +18,7 @@ use super::options::{OnProgress, SaveOptions};
 use super::reader::{context_of, encode};
 use super::records::{RawTombstone, RecordWriter, Records, write_tombstone};
 use crate::carried::CarriedTable;
+use crate::crew::in_order;
 use crate::digest::{Digest, Digests};
 use crate::limits::FRAME_BYTES_TARGET;
 use crate::messagepack;
@@ -99,7 +99,12 @@ impl<'a> Plan<'a> {
         });
         let carried = root.carried.iter().flat_map(|carried| &carried.tables);
         let carried = carried.map(|table| {
-            let header = messagepack::read(&table.header).expect("it was read before");
+            let mut header: TableHeader =
+                messagepack::read(&table.header).expect("it was read before");
+            if let Some(removals) = header.removals.as_mut().filter(|_| since.is_some()) {
+                // Nothing of it has changed since, and nothing but its end is written.
+                removals.tombstones = 0;
+            }
             (header, Source::Carried(table))
         });
         let mut tables: Vec<(TableHeader, Source<'a>)> = known.chain(carried).collect();

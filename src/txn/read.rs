@@ -75,8 +75,9 @@ impl Snapshot {
 
     /// Writes this version as a snapshot file: every table of the schema, rows in key order.
     ///
-    /// Equal states give equal bytes. The writer is not stalled, and memory is bounded by one
-    /// frame whatever the size. Give it a buffered writer or a file: frames are written whole.
+    /// Equal states give equal bytes. The writer is not stalled, and memory is bounded by a few
+    /// megabytes for each thread whatever the size. Give it a buffered writer or a file: chunks are
+    /// written whole.
     ///
     /// ```
     /// # use fsmdb::{Db, Table};

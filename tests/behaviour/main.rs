@@ -32,6 +32,7 @@ mod programs_hostile;
 mod reads;
 mod revisions;
 mod schema;
+mod sealed;
 mod snapshots;
 mod statements;
 mod tables;
