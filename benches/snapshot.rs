@@ -1,7 +1,8 @@
 //! What snapshot files cost: each beside a bare loop of `rmp_serde` over the same rows, or the same
 //! work without the file, in one run, interleaved, medians of several rounds.
 //!
-//! `cargo bench --bench snapshot`; `-- --test` runs everything once and small, to see that it works.
+//! `cargo bench --bench snapshot`; `-- --test` runs everything once and small, to see that it
+//! works.
 
 #![expect(clippy::disallowed_methods, reason = "it measures time")]
 

@@ -190,14 +190,14 @@ struct Pieces<'a> {
 enum Stage<'a> {
     Begin,
     Rows(Walk<'a>),
-    Deletes(Differences<'a>),
+    Deletes(Box<Differences<'a>>),
     End,
 }
 
 /// The rows that a table puts into the file.
 enum Walk<'a> {
     All(Keyed<'a>),
-    Changed(Differences<'a>),
+    Changed(Box<Differences<'a>>),
 }
 
 impl<'a> Walk<'a> {
@@ -240,7 +240,7 @@ impl<'a> Pieces<'a> {
             };
             let changes = |since: &Since<'a>| {
                 let older = since.root.table(position).rows();
-                table.rows().diff(older, Bound::Unbounded, Bound::Unbounded)
+                Box::new(table.rows().diff(older, Bound::Unbounded, Bound::Unbounded))
             };
             match &mut self.stage {
                 Stage::Begin => {

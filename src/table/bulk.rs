@@ -46,7 +46,8 @@ struct EntriesOfRows {
     counts: Vec<u16>,
 }
 
-const _: () = assert!(ENTRIES_PER_ROW_MAX < u16::MAX as usize && KEY_BYTES_MAX < u16::MAX as usize);
+const _: () = assert!(ENTRIES_PER_ROW_MAX < u16::MAX as usize);
+const _: () = assert!(KEY_BYTES_MAX < u16::MAX as usize);
 
 impl KeyedRows {
     /// Nothing yet, with room for `rows` rows, within a limit: the number is a guess.
@@ -225,7 +226,8 @@ impl TableState {
             },
         )?;
         for (position, sorted) in all.iter().enumerate() {
-            // Entries of a non-unique index end in the primary key, so only a unique one can repeat.
+            // Entries of a non-unique index end in the primary key, so only a unique one can
+            // repeat.
             if let Some((entry, mut row)) = sorted.repeated() {
                 let batch = batches.iter().find(|batch| {
                     let is_in = row < batch.len();

@@ -118,9 +118,9 @@ impl Snapshot {
         snapshot::save(self.contents(), None, target, options)
     }
 
-    /// Writes this version to the snapshot file at `path`: aside first, synced, and then in the place
-    /// of what was there. Whatever fails and whenever the machine stops, under that name there is
-    /// the old content or the new one, whole; only its owner can read it.
+    /// Writes this version to the snapshot file at `path`: aside first, synced, and then in the
+    /// place of what was there. Whatever fails and whenever the machine stops, under that name
+    /// there is the old content or the new one, whole; only its owner can read it.
     ///
     /// ```
     /// # use fsmdb::{Db, LoadOptions, SaveOptions, Table};
@@ -138,7 +138,7 @@ impl Snapshot {
     ///
     /// # Errors
     ///
-    /// [`SnapshotError::File`] with the step that failed; otherwise as
+    /// [`SnapshotError::Disk`] with the step that failed; otherwise as
     /// [`save_with`](Snapshot::save_with).
     pub fn save_to_path(
         &self,

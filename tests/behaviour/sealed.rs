@@ -36,7 +36,7 @@ fn database(rows: u64, bytes: usize) -> Db {
         txn.table_mut().insert_all((0..rows).map(|id| text(id, bytes))).unwrap();
     });
     commit(&db, |txn| {
-        assert_eq!(txn.table_mut::<Text>().delete_all(..rows / 50), rows as usize / 50)
+        assert_eq!(txn.table_mut::<Text>().delete_all(..rows / 50), rows as usize / 50);
     });
     db
 }
