@@ -118,6 +118,7 @@
 //! | send a transaction as a value: if, then, else | [`Program`], [`WriteTxn::run`] |
 //! | try a plan out, then carry it over | [`Snapshot::fork`], [`Fork`], [`Write`], [`Fork::rebase`], [`ChangeSet`] |
 //! | save, load, look into a file | [`Snapshot::save`], [`Builder::load`], [`Db::restore`], [`inspect`] |
+//! | do it without the types of rows, and more | [`offline`], and the program `fsmdb-snapshot` |
 //! | compare replicas without their rows | [`Builder::keep_digests`], [`Snapshot::digests`], [`Digests`] |
 //! | run behind a log | [`Fsm`], [`Machine`] |
 //! | prove that you are deterministic | [`testing::check`] |
@@ -196,6 +197,7 @@ pub use key::{
 pub use machine::{CarriesIntents, Fsm, Machine, MachineError, Outcome, testing};
 pub use revision::{Applied, Incarnation, InvalidIncarnation, Revision};
 pub use schema::{Cardinality, Index, IndexDef, IndexKeys, Many, MigrationError, Table, Unique};
+pub use snapshot::offline;
 pub use snapshot::{
     Base, EncryptionKey, LoadOptions, Progress, SaveOptions, SnapshotError, Summary, TableSummary,
     inspect, inspect_with,
