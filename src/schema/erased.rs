@@ -124,7 +124,6 @@ pub(crate) trait RowType: Send + Sync {
     fn decode_value(&self, bytes: &[u8], meta: RowMeta) -> Result<NewRow, ReadError>;
     /// Makes a row of the value that fills `bytes` and is one of version `from` of the table, by
     /// its migration. The row may have another primary key than the value had.
-    #[cfg_attr(not(all(test, feature = "derive")), expect(dead_code, reason = "for the loader"))]
     fn migrate(&self, from: u32, bytes: &[u8], meta: RowMeta) -> Result<NewRow, RowMigrationError>;
 }
 

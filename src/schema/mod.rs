@@ -19,10 +19,6 @@ mod tests;
 
 pub(crate) use erased::{TableSchema, decode_record};
 pub use migration::MigrationError;
-#[cfg_attr(
-    not(all(test, feature = "derive")),
-    expect(unused_imports, reason = "for the loader of snapshots")
-)]
 pub(crate) use migration::RowMigrationError;
 pub use table::{Cardinality, Index, IndexDef, IndexKeys, Many, Table, Unique};
 

@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
+use serde::de::IgnoredAny;
+
 use super::error::SnapshotError;
 use super::reader::Step;
 use super::records::{RawRow, Records};
 use crate::digest::Digest;
 use crate::messagepack;
 use crate::revision::Revision;
-use crate::schema::TableSchema;
+use crate::schema::{RowMigrationError, TableSchema};
 use crate::table::KeyedRows;
+use crate::tree::{NewRow, RowMeta};
 
 /// What a thread needs to decode the rows of one table.
 pub(super) struct Decoder {
@@ -70,18 +73,18 @@ impl Decoder {
 
     fn row(&self, raw: RawRow<'_>, decoded: &mut DecodedRows) -> Result<(), SnapshotError> {
         let schema = &self.schema;
-        let failed = |offset: u64, message: String| SnapshotError::Row {
-            table: schema.name.to_string(),
-            row: raw.row,
-            offset: raw.offset + offset,
-            message,
-        };
-        let row = schema.rows.decode(raw.record);
-        let row = row.map_err(|error| failed(error.offset, error.message))?;
+        let failed = |offset: u64, message: String| self.failed(raw, offset, message);
+        let row = if self.is_migrated() { self.migrated(raw) } else { self.typed(raw) };
+        let row = row?;
         if row.borrow().meta().modified > self.modified {
             return Err(failed(0, "the row was modified after its table".into()));
         }
         let key = schema.key_of(row.borrow());
+        if self.is_migrated() {
+            // It may have another key than it had; they are sorted when all are there.
+            decoded.rows.push(&key, row);
+            return Ok(());
+        }
         if raw.key.is_some_and(|found| *found != *key) {
             return Err(failed(0, format!("its key is {}, not this", schema.print_key(&key))));
         }
@@ -90,6 +93,45 @@ impl Decoder {
         }
         decoded.rows.push(&key, row);
         Ok(())
+    }
+
+    /// Whether the rows are of an older version of the table.
+    pub(super) fn is_migrated(&self) -> bool {
+        self.version != self.schema.version
+    }
+
+    fn failed(&self, raw: RawRow<'_>, offset: u64, message: String) -> SnapshotError {
+        let table = self.schema.name.to_string();
+        SnapshotError::Row { table, row: raw.row, offset: raw.offset + offset, message }
+    }
+
+    fn typed(&self, raw: RawRow<'_>) -> Result<NewRow, SnapshotError> {
+        let row = self.schema.rows.decode(raw.record);
+        row.map_err(|error| self.failed(raw, error.offset, error.message))
+    }
+
+    /// The row as the migrations of the table make it.
+    fn migrated(&self, raw: RawRow<'_>) -> Result<NewRow, SnapshotError> {
+        let meta = messagepack::read::<(Revision, Revision, IgnoredAny)>(raw.record);
+        let (created, modified, _) =
+            meta.map_err(|error| self.failed(raw, error.offset, error.message))?;
+        if created > modified {
+            let message = "a row that was modified before it was created".to_owned();
+            return Err(self.failed(raw, 0, message));
+        }
+        let start = messagepack::value_of_record(raw.record);
+        let meta = RowMeta { created, modified };
+        let row = self.schema.rows.migrate(self.version, &raw.record[start..], meta);
+        row.map_err(|error| match error {
+            RowMigrationError::Missing { .. } | RowMigrationError::Newer { .. } => {
+                SnapshotError::TableVersion {
+                    table: self.schema.name.to_string(),
+                    found: self.version,
+                    expected: self.schema.version,
+                }
+            }
+            other => self.failed(raw, start as u64, other.to_string()),
+        })
     }
 
     pub(super) fn out_of_order(&self, row: u64, offset: u64, key: &[u8]) -> SnapshotError {

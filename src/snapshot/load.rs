@@ -14,6 +14,7 @@ use super::loading::{Loader, Loading, LoadingTable};
 use super::options::LoadOptions;
 use super::reader::{SnapshotReader, Step};
 use crate::digest::Digest;
+use crate::error::Error;
 use crate::revision::{Applied, Incarnation, Revision};
 use crate::root::{Contents, Root};
 use crate::schema::Schema;
@@ -71,6 +72,7 @@ pub(crate) fn load_delta<R: Read>(
     let header = reader.header.clone();
     let base = header.base.ok_or(SnapshotError::NotIncremental)?;
     let mut loader = Loader::new(schema, &header, options)?;
+    loader.refuse_migrations()?;
     read_tables(&mut reader, &mut loader, options)?;
     reader.finish()?;
     let tables = loader.tables.into_iter().filter_map(|table| {
@@ -145,7 +147,12 @@ fn into_root(
         };
         let position = contents.schema.position_of(&table.schema.name);
         let position = position.expect("matched with the schema");
-        let LoadingTable { schema, rows, modified, removals, .. } = table;
+        let LoadingTable { schema, mut rows, modified, removals, .. } = table;
+        // Migrations may have changed keys.
+        if let Some(key) = rows.sort() {
+            let (table, key) = (schema.name.to_string(), schema.print_key(key));
+            return Err(SnapshotError::Rule(Error::KeyExists { table, key }));
+        }
         let state = TableState::from_rows(&mut writer, schema, rows, modified);
         let state = state.map_err(SnapshotError::Rule)?.with_removals(removals);
         contents.set_table(position, state);

@@ -57,7 +57,7 @@ impl LoadingTable {
         let indexes = || header.indexes.iter().map(|index| index.name.as_str());
         let of_index = |name: &str| schema.indexes.iter().position(|index| &*index.name == name);
         let trees = indexes().map(|name| of_index(name).map(|index| number_of(Some(index))));
-        let trees = std::iter::once(Some(number_of(None))).chain(trees).collect();
+        let trees: Vec<_> = std::iter::once(Some(number_of(None))).chain(trees).collect();
         let mut removals = Removals::default();
         removals.floors = match header.removals {
             Some(known) => Floors { rows: known.rows, entries: known.entries },
@@ -67,6 +67,13 @@ impl LoadingTable {
             // Of an index that is new nobody knows what was removed from it.
             removals.floors.entries = header.modified;
         }
+        let trees = if header.version == schema.version {
+            trees
+        } else {
+            // Nor of keys that were other ones before a migration.
+            removals.floors = Floors { rows: header.modified, entries: header.modified };
+            vec![None; 1 + header.indexes.len()]
+        };
         let (version, modified) = (header.version, header.modified);
         let (rows, deletes) = (KeyedRows::default(), Vec::new());
         let (digest, promised) = (Digest::default(), (header.rows, Digest::default()));
@@ -80,8 +87,10 @@ impl LoadingTable {
 
     fn append(&mut self, decoded: DecodedRows) -> Result<(), SnapshotError> {
         let DecodedRows { rows, digest, first, .. } = decoded;
+        let is_migrated = self.version != self.schema.version;
         if let (Some(last), Some(next)) = (self.rows.last_key(), rows.first_key())
             && last >= next
+            && !is_migrated
         {
             return Err(self.decoder().out_of_order(first.0, first.1, next));
         }
@@ -136,6 +145,20 @@ impl Loader {
                 is_whole: header.base.is_none(),
             }),
         }
+    }
+
+    /// Refuses a file of which rows would be migrated: it is based on rows as they were.
+    pub(super) fn refuse_migrations(&self) -> Result<(), SnapshotError> {
+        self.tables.iter().try_for_each(|table| match table {
+            Loading::Known(LoadingTable { schema, version, .. }) if *version != schema.version => {
+                Err(SnapshotError::TableVersion {
+                    table: schema.name.to_string(),
+                    found: *version,
+                    expected: schema.version,
+                })
+            }
+            _ => Ok(()),
+        })
     }
 
     pub(super) fn name_of(&self, table: usize) -> &str {
@@ -237,7 +260,7 @@ impl Loader {
 
 /// A table that the file and the schema have.
 fn known(schema: &Arc<TableSchema>, header: &TableHeader) -> Result<LoadingTable, SnapshotError> {
-    if header.version != schema.version {
+    if header.version > schema.version {
         return Err(SnapshotError::TableVersion {
             table: header.name.clone(),
             found: header.version,

@@ -491,3 +491,29 @@ fn the_frames_of_a_file_are_a_header_rows_by_table_and_an_end() {
     let sealed = crate::frames::seal_with_end(&frames[..4], 5);
     assert_eq!(sealed, file, "the layout is what its documentation says");
 }
+
+#[test]
+fn a_file_tells_the_names_of_the_key_fields_as_rows_have_them() {
+    #[derive(Clone, Debug, Serialize, Deserialize, Table)]
+    #[table(name = "renamed")]
+    struct Renamed {
+        #[key]
+        #[serde(rename = "tenant-id", alias = "tenant")]
+        tenant: String,
+        #[key]
+        r#type: u8,
+    }
+    #[derive(Clone, Debug, Serialize, Deserialize, Table)]
+    #[serde(rename_all = "camelCase")]
+    #[table(name = "unknown")]
+    struct Unknown {
+        #[key]
+        some_id: u8,
+    }
+    assert_eq!(Renamed::KEY_FIELDS, ["tenant-id", "type"]);
+    assert!(Unknown::KEY_FIELDS.is_empty(), "it is not guessed");
+    let db = Db::builder().table::<Renamed>().table::<Unknown>().build().unwrap();
+    let summary = inspect(file_of(&db).as_slice()).unwrap();
+    assert_eq!(summary.tables[0].key, ["tenant-id", "type"]);
+    assert!(summary.tables[1].key.is_empty());
+}

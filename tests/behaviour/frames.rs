@@ -10,6 +10,7 @@ pub(crate) const HEADER: u8 = 1;
 pub(crate) const ROWS: u8 = 2;
 pub(crate) const END: u8 = 3;
 pub(crate) const TOMBSTONES: u8 = 4;
+pub(crate) const SECTION: u8 = 5;
 pub(crate) const TABLE_END: u8 = 6;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -176,6 +177,10 @@ pub(crate) fn with_table_ends(frames: &[Frame]) -> Vec<Frame> {
             all.push(table_end(next, &[]));
             next += 1;
             assert!(next <= table);
+        }
+        if frame.kind == SECTION {
+            all.extend((next..tables).map(|table| table_end(table, &[])));
+            next = tables;
         }
         all.push(frame.clone());
         let follows = rest.peek().and_then(|frame| table_of(frame));

@@ -38,4 +38,5 @@ mod tables;
 mod tombstones;
 mod transactions;
 mod traps;
+mod upgrades;
 mod watches;

@@ -13,7 +13,7 @@ use crate::crate_path::{CratePath, shown_at};
 
 /// The code that the derive adds.
 pub(super) fn expand(table: &Table<'_>) -> TokenStream {
-    let Table { ident, krate, name, version, tombstones, .. } = table;
+    let Table { ident, krate, name, version, tombstones, key_names, .. } = table;
     let (key, primary_key) = (key(table), encode_primary_key(table));
     let migrate_row = migrate_row(table);
     let handles = table.indexes.iter().enumerate().map(|(at, index)| handle(table, index, at));
@@ -31,6 +31,8 @@ pub(super) fn expand(table: &Table<'_>) -> TokenStream {
             const NAME: &'static ::core::primitive::str = #name;
 
             const VERSION: ::core::primitive::u32 = #version;
+
+            const KEY_FIELDS: &'static [&'static ::core::primitive::str] = &[#(#key_names),*];
 
             const TOMBSTONES: ::core::primitive::usize = #tombstones;
 

@@ -9,6 +9,7 @@ mod index;
 mod options;
 mod parse;
 mod push;
+mod serialized;
 
 use proc_macro2::TokenStream;
 use syn::{DeriveInput, Result};

@@ -11,6 +11,7 @@ use syn::{
 
 use super::index::{COMPONENTS_MAX, Index};
 use super::options::{IndexOptions, Place};
+use super::serialized::key_names;
 use crate::attribute::{Given, read_options};
 use crate::crate_path::CratePath;
 use crate::errors::Errors;
@@ -28,6 +29,8 @@ pub(super) struct Table<'a> {
     pub(super) tombstones: usize,
     /// The fields of the primary key, in the order of declaration.
     pub(super) keys: Vec<&'a Field>,
+    /// Their names in an encoded row, if they are known.
+    pub(super) key_names: Vec<String>,
     /// The indexes in the order of their positions.
     pub(super) indexes: Vec<Index<'a>>,
 }
@@ -52,6 +55,7 @@ impl<'a> Table<'a> {
             version: options.version,
             migrate: options.migrate,
             tombstones: options.tombstones,
+            key_names: key_names(input, &keys),
             keys,
             indexes,
         })
