@@ -25,7 +25,20 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("watch", &["history", "key", "limits", "revision", "root", "schema", "sync", "table", "tree"]),
     (
         "snapshot",
-        &["error", "key", "limits", "messagepack", "revision", "root", "schema", "table", "tree"],
+        &[
+            "digest",
+            "english",
+            "error",
+            "key",
+            "limits",
+            "messagepack",
+            "revision",
+            "root",
+            "schema",
+            "table",
+            "tree",
+            "value",
+        ],
     ),
     (
         "txn",

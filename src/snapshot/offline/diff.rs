@@ -5,6 +5,7 @@ use std::io::Read;
 use std::ops::ControlFlow;
 
 use super::error::OfflineError;
+use super::head::TableHead;
 use super::item::{Item, StoredRow};
 use super::read::OfflineReader;
 use super::source::Source;
@@ -16,8 +17,8 @@ use crate::snapshot::format::Summary;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RowDifference<'a> {
-    /// The name of its table.
-    pub table: &'a str,
+    /// Its table, as the newer file has it; that of the older file if the row was deleted.
+    pub table: &'a TableHead,
     /// Its encoded primary key.
     pub key: &'a [u8],
     /// The row in the older file; `None` of one that was created.
@@ -76,7 +77,7 @@ impl DiffTotals {
 /// use fsmdb::offline::{Source, diff};
 ///
 /// let totals = diff(&Source::bytes(&older), &Source::bytes(&newer), |row| {
-///     println!("{} {:?}: {:?} -> {:?}", row.table, row.key, row.before, row.after);
+///     println!("{} {:?}: {:?} -> {:?}", row.table.name, row.key, row.before, row.after);
 ///     ControlFlow::Continue(())
 /// })?;
 /// assert_eq!((totals.created, totals.updated, totals.deleted), (1, 0, 0));
@@ -109,8 +110,9 @@ pub fn diff(
                 (_, None) => deleted += 1,
                 _ => updated += 1,
             }
-            let (table, key) = if order.is_le() { older.place() } else { newer.place() }
-                .expect("one of them has a row");
+            let of = if after.is_some() { &newer } else { &older };
+            let table = of.table.as_ref().expect("rows stand in a table");
+            let key = of.row.borrow().key;
             if visit(&RowDifference { table, key, before, after }).is_break() {
                 return Err(SnapshotError::Cancelled { offset: 0 }.into());
             }
@@ -129,7 +131,8 @@ pub fn diff(
 /// The rows of a file, one at a time.
 struct Rows<R> {
     reader: OfflineReader<R>,
-    table: String,
+    /// The table that is read, once one is.
+    table: Option<TableHead>,
     /// The row, if not all were read.
     has_row: bool,
     row: OwnedRow,
@@ -165,7 +168,7 @@ impl OwnedRow {
 
 impl<R: Read> Rows<R> {
     fn new(reader: OfflineReader<R>) -> Result<Self, OfflineError> {
-        let (table, row) = (String::new(), OwnedRow::default());
+        let (table, row) = (None, OwnedRow::default());
         let mut rows = Self { reader, table, has_row: false, row };
         rows.advance()?;
         Ok(rows)
@@ -174,7 +177,7 @@ impl<R: Read> Rows<R> {
     fn advance(&mut self) -> Result<(), OfflineError> {
         while let Some(item) = self.reader.read_item()? {
             match item {
-                Item::Table(table) => self.table.clone_from(&table.name),
+                Item::Table(table) => self.table = Some(table.clone()),
                 Item::Row(row) => {
                     self.row.set(&row);
                     self.has_row = true;
@@ -192,6 +195,7 @@ impl<R: Read> Rows<R> {
     }
 
     fn place(&self) -> Option<(&str, &[u8])> {
-        self.row().map(|_| (self.table.as_str(), self.row.key.as_slice()))
+        let table = self.table.as_ref().filter(|_| self.has_row)?;
+        Some((table.name.as_str(), self.row.key.as_slice()))
     }
 }
