@@ -76,8 +76,8 @@ pub enum OfflineError {
         /// Why not.
         message: String,
     },
-    /// The target or the source of a text has failed.
-    #[error("the text: {0}")]
+    /// The source or target of a text, or what is beside a snapshot file, has failed.
+    #[error("reading or writing has failed: {0}")]
     Io(#[from] io::Error),
 }
 
