@@ -25,7 +25,8 @@ pub(crate) fn inspect(
     if format == Format::Json {
         let mut told = serde_json::to_value(&summary).expect("a summary is plain data");
         for (table, largest) in told["tables"].as_array_mut().into_iter().flatten().zip(&largest) {
-            let rows = largest.iter().rev().map(|(bytes, key)| json!({ "key": key, "bytes": bytes }));
+            let rows =
+                largest.iter().rev().map(|(bytes, key)| json!({ "key": key, "bytes": bytes }));
             table["largest_rows"] = rows.collect();
         }
         writeln!(out, "{told}")?;

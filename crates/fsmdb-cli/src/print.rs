@@ -54,9 +54,10 @@ pub(crate) fn json_of(value: &Value) -> Json {
             let named: Option<Map<String, Json>> = named.collect();
             match named.filter(|named| named.len() == entries.len()) {
                 Some(named) => Json::Object(named),
-                None => {
-                    entries.iter().map(|(key, value)| json!([json_of(key), json_of(value)])).collect()
-                }
+                None => entries
+                    .iter()
+                    .map(|(key, value)| json!([json_of(key), json_of(value)]))
+                    .collect(),
             }
         }
         Value::Extension(kind, bytes) => json!({ "extension": kind, "bytes": hexadecimal(bytes) }),

@@ -34,9 +34,8 @@ pub(crate) fn filter(
         selection = selection.rows(|table, row| filter.rows.has(table, row));
     }
     let (source, options) = (files.source(&filter.file), files.options(&filter.written));
-    let summary = files.replace(&filter.target, |target| {
-        offline::filter(&source, target, &selection, options)
-    })?;
+    let summary = files
+        .replace(&filter.target, |target| offline::filter(&source, target, &selection, options))?;
     tell(&summary, None, format, out)
 }
 
@@ -57,9 +56,8 @@ pub(crate) fn redact(
         redaction = redaction.by_text();
     }
     let (source, options) = (files.source(&redact.file), files.options(&redact.written));
-    let redacted = files.replace(&redact.target, |target| {
-        offline::redact(&source, target, &redaction, options)
-    })?;
+    let redacted = files
+        .replace(&redact.target, |target| offline::redact(&source, target, &redaction, options))?;
     tell(&redacted.summary, Some(redacted.values), format, out)
 }
 

@@ -59,10 +59,10 @@ use crate::table::{Floors, Removals};
 /// # Errors
 ///
 /// [`SnapshotError::Empty`], [`SnapshotError::Incremental`] and [`SnapshotError::NotIncremental`]
-/// of a chain that is none; [`SnapshotError::WrongBase`] and [`OfflineError::OtherTables`] of a file
-/// that does not follow the one before it; [`SnapshotError::NoSuchRow`], [`SnapshotError::Digest`]
-/// and [`SnapshotError::RowCount`] of one whose changes do not come to what it says; as
-/// [`OfflineReader::read_item`] and [`OfflineWriter::write`].
+/// of a chain that is none; [`SnapshotError::WrongBase`] and [`OfflineError::OtherTables`] of a
+/// file that does not follow the one before it; [`SnapshotError::NoSuchRow`],
+/// [`SnapshotError::Digest`] and [`SnapshotError::RowCount`] of one whose changes do not come to
+/// what it says; as [`OfflineReader::read_item`] and [`OfflineWriter::write`].
 pub fn compact<W: Write>(
     chain: &[Source<'_>],
     target: W,
@@ -161,11 +161,7 @@ fn check_heads(heads: &[&Head]) -> Result<(), OfflineError> {
 }
 
 /// Whether a link with this base follows the state that a file comes to.
-fn check_base(
-    before: &Summary,
-    base: Base,
-    incarnation: Incarnation,
-) -> Result<(), SnapshotError> {
+fn check_base(before: &Summary, base: Base, incarnation: Incarnation) -> Result<(), SnapshotError> {
     let digest = before.digests().map(|digests| digests.database()).unwrap_or_default();
     let found = Base { revision: before.revision, digest };
     if (found, before.incarnation) == (base, incarnation) {

@@ -111,8 +111,7 @@ pub fn diff(
                 _ => updated += 1,
             }
             let of = if after.is_some() { &newer } else { &older };
-            let table = of.table.as_ref().expect("rows stand in a table");
-            let key = of.row.borrow().key;
+            let (table, key) = of.table_and_key();
             if visit(&RowDifference { table, key, before, after }).is_break() {
                 return Err(SnapshotError::Cancelled { offset: 0 }.into());
             }
@@ -188,6 +187,11 @@ impl<R: Read> Rows<R> {
         }
         self.has_row = false;
         Ok(())
+    }
+
+    /// Where the row stands that was just looked at.
+    fn table_and_key(&self) -> (&TableHead, &[u8]) {
+        (self.table.as_ref().expect("rows stand in a table"), &self.row.key)
     }
 
     fn row(&self) -> Option<StoredRow<'_>> {

@@ -40,9 +40,9 @@ impl From<EnglishError> for OfflineError {
 /// `docs/english-format.md`.
 ///
 /// The text has all rows with their keys and revisions, to the byte. It does not have indexes,
-/// tombstones, the incarnation and the sections: [`import_english`] takes them from the file itself,
-/// as its template. `tenant_field` names a field of text whose value is said in the first line of a
-/// record, for those who look for what belongs to somebody.
+/// tombstones, the incarnation and the sections: [`import_english`] takes them from the file
+/// itself, as its template. `tenant_field` names a field of text whose value is said in the first
+/// line of a record, for those who look for what belongs to somebody.
 ///
 /// O(rows) in time, a frame in memory. `target` should be buffered.
 ///
@@ -119,7 +119,8 @@ fn record_of<'a>(row: &StoredRow<'a>, tenant_field: Option<&str>) -> Record<'a> 
 /// indexes, what was removed, the incarnation, and sections. A table of the template that the text
 /// does not have is left out. With the template and a text that nobody has changed, the result is
 /// the file that it was. Of a table whose rows were changed by hand, it is noted that it was
-/// modified at the revision of the text, and that anything may have been removed from it until then.
+/// modified at the revision of the text, and that anything may have been removed from it until
+/// then.
 ///
 /// Without a template the rows are the same and load the same, but the file says that every table
 /// was last modified at the revision of the text, knows of no removals, and is of no incarnation.

@@ -50,14 +50,16 @@ pub enum OfflineError {
         message: String,
     },
     /// An incremental file of a chain speaks of other tables than the file before it.
-    #[error("file {file} of the chain has other tables, versions or indexes than the one before it")]
+    #[error(
+        "file {file} of the chain has other tables, versions or indexes than the one before it"
+    )]
     OtherTables {
         /// Which file, from 1.
         file: usize,
     },
     /// What is to be written has no place in a file: it is out of order, or too large, or not what
     /// the head has promised.
-    #[error("table {table}: {message}")]
+    #[error("{}{message}", before_message(table))]
     Unwritable {
         /// The table's name; empty when it is of none.
         table: String,
@@ -79,6 +81,10 @@ pub enum OfflineError {
     /// The source or target of a text, or what is beside a snapshot file, has failed.
     #[error("reading or writing has failed: {0}")]
     Io(#[from] io::Error),
+}
+
+fn before_message(table: &str) -> String {
+    if table.is_empty() { String::new() } else { format!("table {table}: ") }
 }
 
 impl OfflineError {

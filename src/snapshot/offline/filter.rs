@@ -140,10 +140,10 @@ impl fmt::Debug for Selection<'_> {
 /// Writes the part of a whole file that `selection` keeps, as a whole file.
 ///
 /// A table that is not kept is not in it, so a schema that has it loads the file with
-/// [`missing_tables_are_empty`](crate::LoadOptions::missing_tables_are_empty). When rows are picked,
-/// what was removed from their tables is forgotten, as far back as a removal may have been, and
-/// sections are left out: of both nobody can tell whose they were. Revisions and incarnation stay;
-/// links of a chain do not fit onto the result, because its digest is another.
+/// [`missing_tables_are_empty`](crate::LoadOptions::missing_tables_are_empty). When rows are
+/// picked, what was removed from their tables is forgotten, as far back as a removal may have been,
+/// and sections are left out: of both nobody can tell whose they were. Revisions and incarnation
+/// stay; links of a chain do not fit onto the result, because its digest is another.
 ///
 /// The source is read once when whole tables are kept, otherwise twice. O(rows) in time, a frame in
 /// memory.

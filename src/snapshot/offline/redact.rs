@@ -59,9 +59,8 @@ impl Redaction {
     }
 
     fn fields_of(&self, table: &str) -> Vec<&str> {
-        let of_table = |(of, _): &&(Option<String>, String)| {
-            of.as_deref().is_none_or(|of| of == table)
-        };
+        let of_table =
+            |(of, _): &&(Option<String>, String)| of.as_deref().is_none_or(|of| of == table);
         self.fields.iter().filter(of_table).map(|(_, field)| field.as_str()).collect()
     }
 
@@ -96,15 +95,15 @@ pub struct Redacted {
 
 /// Writes a whole file again without the values of some fields.
 ///
-/// Fields are those of the row itself, not of what is nested in it: its whole value is replaced.
-/// A field of the primary key is refused, because the key would keep its value; so a file that does
+/// Fields are those of the row itself, not of what is nested in it: its whole value is replaced. A
+/// field of the primary key is refused, because the key would keep its value; so a file that does
 /// not tell its key fields ([`TableHead::key`]) is taken at the caller's word that no such field is
-/// one. What was removed from a table with such a field is forgotten, because tombstones of an index
-/// are values of it, and sections are left out, because nobody can tell what is in them.
+/// one. What was removed from a table with such a field is forgotten, because tombstones of an
+/// index are values of it, and sections are left out, because nobody can tell what is in them.
 ///
-/// Digests are those of the new rows. Whether the file still loads is up to the schema: a field that
-/// is neither an `Option` nor a text does not take what stands there now, and a unique index refuses
-/// equal texts. Every tool of this module reads it.
+/// Digests are those of the new rows. Whether the file still loads is up to the schema: a field
+/// that is neither an `Option` nor a text does not take what stands there now, and a unique index
+/// refuses equal texts. Every tool of this module reads it.
 ///
 /// O(rows) in time, a frame in memory.
 ///
@@ -161,10 +160,11 @@ pub fn redact<W: Write>(
             }
             Item::Row(row) if !fields.is_empty() => {
                 encoded.clear();
-                values += replace_fields(row, &fields, redaction.by_text, &mut encoded)
-                    .map_err(|error| {
+                values += replace_fields(row, &fields, redaction.by_text, &mut encoded).map_err(
+                    |error| {
                         row.unreadable(begun.map_or("", |table| &table.name), error.to_string())
-                    })?;
+                    },
+                )?;
                 let row = StoredRow { encoded: &encoded, ..*row };
                 writer.write(&Item::Row(row))?;
                 continue;

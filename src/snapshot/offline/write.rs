@@ -12,17 +12,20 @@ use super::head::{Head, TableHead};
 use super::item::{Item, StoredRow, StoredTombstone, hexadecimal};
 use crate::digest::Digest;
 use crate::limits::{
-    FRAME_BYTES_MAX, FRAME_BYTES_TARGET, HEADER_BYTES_MAX, KEY_BYTES_MAX, ROW_BYTES_MAX, SNAPSHOT_BATCH_ROWS,
+    FRAME_BYTES_MAX, FRAME_BYTES_TARGET, HEADER_BYTES_MAX, KEY_BYTES_MAX, ROW_BYTES_MAX,
+    SNAPSHOT_BATCH_ROWS,
 };
 use crate::messagepack;
 use crate::revision::Revision;
-use crate::snapshot::codec::{self, Cipher};
+use crate::snapshot::codec::{self, Cipher, EncryptionKey};
 use crate::snapshot::error::SnapshotError;
-use crate::snapshot::format::{End, FORMAT_VERSION, Progress, Summary, TableEnd, kind};
+use crate::snapshot::format::{End, FORMAT_VERSION, Header, Progress, Summary, TableEnd, kind};
 use crate::snapshot::frame::{FrameWriter, chunks_of};
 use crate::snapshot::options::SaveOptions;
 use crate::snapshot::reader::{check_header, context_of, encode};
-use crate::snapshot::records::{RawTombstone, RecordWriter, write_row_head, write_tombstone};
+use crate::snapshot::records::{
+    RawTombstone, RecordWriter, tombstone_of, write_row_head, write_tombstone,
+};
 
 /// Writes a snapshot file from items, in the order in which an
 /// [`OfflineReader`](super::OfflineReader) gives them.
@@ -69,6 +72,8 @@ pub struct OfflineWriter<'p, W> {
     /// Rows of the batch so far.
     in_batch: usize,
     last_key: Option<Vec<u8>>,
+    /// The last tombstone of the table, as it is written.
+    tombstone: Vec<u8>,
     record: Vec<u8>,
 }
 
@@ -88,14 +93,12 @@ impl<'p, W: Write> OfflineWriter<'p, W> {
         check_header(&header, 0).map_err(|error| refused(error.to_string()))?;
         let encoded = encode(&header);
         if encoded.len() > HEADER_BYTES_MAX {
-            return Err(refused(format!("the head has {} bytes, which is too long", encoded.len())));
+            return Err(refused(format!(
+                "the head has {} bytes, which is too long",
+                encoded.len()
+            )));
         }
-        let mut frames = FrameWriter::new(target)?;
-        let context = context_of(&encoded);
-        frames.frame(kind::HEADER, encoded)?;
-        if let (Some(key), Some(encryption)) = (&options.key, &header.encryption) {
-            frames.encrypt(Cipher::new(key, encryption, context).expect("a salt of its own"));
-        }
+        let frames = begin(target, &header, encoded, options.key.as_ref())?;
         Ok(Self {
             frames,
             head: head.clone(),
@@ -109,6 +112,7 @@ impl<'p, W: Write> OfflineWriter<'p, W> {
             kind: kind::DELETES,
             in_batch: 0,
             last_key: None,
+            tombstone: Vec::new(),
             record: Vec::new(),
         })
     }
@@ -155,6 +159,7 @@ impl<'p, W: Write> OfflineWriter<'p, W> {
         }
         (self.has_begun, self.kind, self.in_batch) = (true, kind::DELETES, 0);
         self.last_key = None;
+        self.tombstone.clear();
         Ok(())
     }
 
@@ -233,6 +238,17 @@ impl<'p, W: Write> OfflineWriter<'p, W> {
             return Err(self.refused("the key of a tombstone is too long"));
         }
         let raw = RawTombstone { revision, tree, key };
+        let table = &self.head.tables[self.table];
+        let floor = table.removals.map(|known| if tree == 0 { known.rows } else { known.entries });
+        let is_young = floor.is_some_and(|floor| revision > floor && revision <= table.modified);
+        if !is_young || tree as usize > table.indexes.len() {
+            return Err(self.refused("a tombstone is not one of its table"));
+        }
+        if tombstone_of(&self.tombstone).is_some_and(|last| last >= raw) {
+            return Err(self.refused("a tombstone is repeated or out of order"));
+        }
+        self.tombstone.clear();
+        write_tombstone(raw, &mut self.tombstone);
         self.records.push_with(self.table as u32, |out| write_tombstone(raw, out));
         self.summary.tables[self.table].tombstones += 1;
         self.close_if_full()
@@ -332,6 +348,22 @@ impl<'p, W: Write> OfflineWriter<'p, W> {
         }
         Ok(())
     }
+}
+
+/// Writes the head of a file; what follows it is encrypted if the head says so.
+fn begin<W: Write>(
+    target: W,
+    header: &Header,
+    encoded: Vec<u8>,
+    key: Option<&EncryptionKey>,
+) -> Result<FrameWriter<W>, SnapshotError> {
+    let mut frames = FrameWriter::new(target)?;
+    let context = context_of(&encoded);
+    frames.frame(kind::HEADER, encoded)?;
+    if let (Some(key), Some(encryption)) = (key, &header.encryption) {
+        frames.encrypt(Cipher::new(key, encryption, context).expect("a salt of its own"));
+    }
+    Ok(frames)
 }
 
 /// Appends what stands before the value of a record.
