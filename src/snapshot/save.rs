@@ -99,7 +99,12 @@ impl<'a> Plan<'a> {
         });
         let carried = root.carried.iter().flat_map(|carried| &carried.tables);
         let carried = carried.map(|table| {
-            let header = messagepack::read(&table.header).expect("it was read before");
+            let header = messagepack::read(&table.header);
+            let mut header: TableHeader = header.expect("it was read before");
+            if let (Some(removals), Some(_)) = (&mut header.removals, since) {
+                // An incremental file has none of it but its end.
+                removals.tombstones = 0;
+            }
             (header, Source::Carried(table))
         });
         let mut tables: Vec<(TableHeader, Source<'a>)> = known.chain(carried).collect();

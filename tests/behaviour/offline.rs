@@ -571,3 +571,22 @@ fn a_key_is_called_by_its_fields_or_by_its_bytes() {
         }
     }
 }
+
+#[test]
+fn a_chain_with_an_unknown_table_that_has_tombstones_is_compacted() {
+    let db = builder().build().unwrap();
+    let mut txn = db.write();
+    let item = r#"{"id":1,"name":2,"group":null}"#;
+    txn.insert(serde_json::from_str::<Item>(item).unwrap()).unwrap();
+    txn.commit();
+    let mut txn = db.write();
+    txn.table_mut::<Item>().delete(&1);
+    txn.commit();
+    let options = LoadOptions::new().unknown_tables_are_carried();
+    let db = Db::builder().table::<Note>().load_with(file_of(&db).as_slice(), options).unwrap();
+    let base = db.read();
+    put(&db, 2, "two");
+    let chain = [saved(&base), since(&db.read(), &base)];
+    assert!(inspect(chain[0].as_slice()).unwrap().tables[0].tombstones > 0);
+    assert!(compacted(&chain).unwrap() == file_of(&db));
+}
