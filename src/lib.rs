@@ -120,6 +120,7 @@
 //! | save, load, look into a file | [`Snapshot::save`], [`Builder::load`], [`Db::restore`], [`inspect`] |
 //! | save what has changed, load a chain | [`Snapshot::save_since`], [`Builder::load_chain`], [`Db::apply_incremental`] |
 //! | files that are compressed, encrypted, of another version | [`SaveOptions`], [`LoadOptions`] |
+//! | do it without the types of rows, and more | [`offline`], and the program `fsmdb-snapshot` |
 //! | compare replicas without their rows | [`Builder::keep_digests`], [`Snapshot::digests`], [`Digests`] |
 //! | run behind a log | [`Fsm`], [`Machine`] |
 //! | prove that you are deterministic | [`testing::check`] |
@@ -199,6 +200,7 @@ pub use key::{
 pub use machine::{CarriesIntents, Fsm, Machine, MachineError, Outcome, testing};
 pub use revision::{Applied, Incarnation, InvalidIncarnation, Revision};
 pub use schema::{Cardinality, Index, IndexDef, IndexKeys, Many, MigrationError, Table, Unique};
+pub use snapshot::offline;
 pub use snapshot::{
     Base, EncryptionKey, LoadOptions, Progress, SaveOptions, SnapshotError, Summary, TableSummary,
     inspect, inspect_with,

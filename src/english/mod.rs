@@ -18,8 +18,6 @@
 //! 4. What could be mistaken on paper does not stand there as it is: characters that cannot be
 //!    seen, or that turn text around, are escaped.
 
-#![cfg_attr(not(test), expect(dead_code, reason = "for the files and the command line"))]
-
 mod error;
 mod label;
 mod line;
@@ -33,7 +31,6 @@ mod write;
 
 use crate::revision::{Applied, Revision};
 
-#[cfg_attr(not(test), expect(unused_imports, reason = "for the files and the command line"))]
 pub(crate) use {
     error::{EnglishError, EnglishWriteError},
     read::Reader,

@@ -162,12 +162,23 @@ fn check_name(name: &str) -> Result<(), SchemaError> {
 fn fingerprint(tables: &[TableSchema]) -> u64 {
     let mut tables: Vec<_> = tables.iter().collect();
     tables.sort_by(|one, other| one.name.cmp(&other.name));
+    fingerprint_of(tables.into_iter().map(|table| {
+        let indexes = table.indexes.iter().map(|index| (&*index.name, index.unique));
+        (&*table.name, table.version, indexes)
+    }))
+}
+
+/// The fingerprint of a schema of tables in the order of their names: their names, versions and
+/// indexes, each with whether it is unique.
+pub(crate) fn fingerprint_of<'a, I: Iterator<Item = (&'a str, bool)>>(
+    tables: impl Iterator<Item = (&'a str, u32, I)>,
+) -> u64 {
     let mut text = String::new();
-    for table in tables {
-        text.push_str(&format!("table {} version {}\n", table.name, table.version));
-        for index in &table.indexes {
-            let kind = if index.unique { "unique" } else { "many" };
-            text.push_str(&format!("index {} {kind}\n", index.name));
+    for (name, version, indexes) in tables {
+        text.push_str(&format!("table {name} version {version}\n"));
+        for (index, unique) in indexes {
+            let kind = if unique { "unique" } else { "many" };
+            text.push_str(&format!("index {index} {kind}\n"));
         }
     }
     let plain = crc32c::crc32c(text.as_bytes());

@@ -71,15 +71,15 @@ pub fn inspect_with<R: Read>(
 
 /// What was seen of a table.
 #[derive(Default)]
-struct Verified {
-    digest: Digest,
+pub(super) struct Verified {
+    pub(super) digest: Digest,
     last_key: Vec<u8>,
     has_key: bool,
 }
 
 impl Verified {
     /// Checks that the rows of a frame are well-formed and in order.
-    fn rows(&mut self, records: &Records, table: &str) -> Result<(), SnapshotError> {
+    pub(super) fn rows(&mut self, records: &Records, table: &str) -> Result<(), SnapshotError> {
         for raw in records.rows() {
             let raw = raw?;
             let failed = |offset: u64, message: String| SnapshotError::Row {

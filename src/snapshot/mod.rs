@@ -48,6 +48,7 @@ mod frame;
 mod inspect;
 mod load;
 mod loading;
+pub mod offline;
 mod options;
 mod reader;
 mod records;

@@ -278,7 +278,7 @@ pub(super) fn context_of(header: &[u8]) -> [u8; 32] {
     blake3::hash(header).into()
 }
 
-fn check_header(header: &Header, offset: u64) -> Result<(), SnapshotError> {
+pub(super) fn check_header(header: &Header, offset: u64) -> Result<(), SnapshotError> {
     let Header { revision, applied, base, tables, .. } = header;
     let base_revision = base.map_or(0, |base| base.revision.0);
     let numbers = [revision.0, applied.index, applied.term, base_revision];

@@ -130,7 +130,7 @@ impl Records {
 }
 
 /// The key of a row and its MessagePack.
-fn key_and_value(record: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(super) fn key_and_value(record: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = record.split_first_chunk()?;
     rest.split_at_checked(usize::from(u16::from_le_bytes(*length)))
 }

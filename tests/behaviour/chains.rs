@@ -14,28 +14,28 @@ use crate::tables::file_of;
 /// A table with everything that a chain must carry.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Table)]
 #[table(name = "items", tombstones = 5)]
-struct Item {
+pub(crate) struct Item {
     #[key]
-    id: u8,
+    pub(crate) id: u8,
     #[index(unique)]
     name: u16,
     #[index]
-    group: Option<u8>,
+    pub(crate) group: Option<u8>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Table)]
 #[table(name = "notes")]
-struct Note {
+pub(crate) struct Note {
     #[key]
-    id: u8,
-    text: String,
+    pub(crate) id: u8,
+    pub(crate) text: String,
 }
 
-fn builder() -> fsmdb::Builder {
+pub(crate) fn builder() -> fsmdb::Builder {
     Db::builder().table::<Item>().table::<Note>()
 }
 
-fn since(newer: &Snapshot, base: &Snapshot) -> Vec<u8> {
+pub(crate) fn since(newer: &Snapshot, base: &Snapshot) -> Vec<u8> {
     let mut file = Vec::new();
     let summary = newer.save_since(base, &mut file, SaveOptions::new()).unwrap();
     let inspected = inspect(file.as_slice()).unwrap();
@@ -46,7 +46,7 @@ fn since(newer: &Snapshot, base: &Snapshot) -> Vec<u8> {
 }
 
 #[derive(Clone, Debug)]
-enum Step {
+pub(crate) enum Step {
     Put(u8, u16, Option<u8>),
     Swap(u8, u8),
     Delete(u8),
@@ -56,7 +56,7 @@ enum Step {
     Mark,
 }
 
-fn step() -> impl Strategy<Value = Step> {
+pub(crate) fn step() -> impl Strategy<Value = Step> {
     let id = 0..12_u8;
     prop_oneof![
         4 => (id.clone(), 0..20_u16, prop::option::of(0..3_u8))
@@ -70,7 +70,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn play(db: &Db, steps: &[Step]) -> Vec<Snapshot> {
+pub(crate) fn play(db: &Db, steps: &[Step]) -> Vec<Snapshot> {
     let mut marks = vec![db.read()];
     let mut txn = Some(db.write());
     for step in steps {
@@ -148,7 +148,7 @@ proptest! {
     }
 }
 
-fn put(db: &Db, id: u8, text: &str) -> Revision {
+pub(crate) fn put(db: &Db, id: u8, text: &str) -> Revision {
     let mut txn = db.write();
     txn.upsert(Note { id, text: text.into() }).unwrap();
     txn.commit()

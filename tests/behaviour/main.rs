@@ -25,6 +25,8 @@ mod intents;
 mod lookups;
 mod machine;
 mod metadata;
+mod offline;
+mod offline_text;
 mod optimistic;
 mod program_model;
 mod programs;
