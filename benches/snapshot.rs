@@ -1,7 +1,8 @@
 //! What snapshot files cost: each beside a bare loop of `rmp_serde` over the same rows, or the same
 //! work without the file, in one run, interleaved, medians of several rounds.
 //!
-//! `cargo bench --bench snapshot`; `-- --test` runs everything once and small, to see that it works.
+//! `cargo bench --bench snapshot`; `-- --test` runs everything once and small, to see that it
+//! works.
 
 #![expect(clippy::disallowed_methods, reason = "it measures time")]
 
@@ -81,6 +82,7 @@ struct Scale {
 const FULL: Scale = Scale { rows: 1_000_000, changed: 1_000, rounds: 5 };
 const SMALL: Scale = Scale { rows: 5_000, changed: 50, rounds: 1 };
 
+/// A database that keeps digests, as what incremental files are made of does.
 fn builder() -> fsmdb::Builder {
     Db::builder().table::<Allocation>().keep_digests()
 }
@@ -102,9 +104,14 @@ fn save(snap: &Snapshot, threads: usize, file: &mut Vec<u8>) -> f64 {
     seconds(|| snap.save_with(&mut *file, options).expect("rows can be encoded")).0
 }
 
-fn load(file: &[u8], threads: usize) -> (f64, Db) {
+fn load(builder: fsmdb::Builder, file: &[u8], threads: usize) -> (f64, Db) {
     let options = LoadOptions::new().threads(threads);
-    seconds(|| builder().load_with(file, options).expect("the file is sound"))
+    seconds(|| builder.load_with(file, options).expect("the file is sound"))
+}
+
+/// A database without digests.
+fn plain() -> fsmdb::Builder {
+    Db::builder().table::<Allocation>()
 }
 
 /// The rows in `im` maps: one by key and one for each index.
@@ -156,16 +163,17 @@ fn whole_files(scale: &Scale, db: &Db, rows: &[Allocation]) {
     let (mut file, mut bare) = (Vec::new(), Vec::new());
     save(&snap, 1, &mut file);
     bare_encode(rows, &mut bare);
-    let mut times: [Vec<f64>; 6] = Default::default();
+    let mut times: [Vec<f64>; 7] = Default::default();
     for _ in 0..scale.rounds {
         times[0].push(bare_encode(rows, &mut bare));
         times[1].push(save(&snap, 1, &mut file));
         times[2].push(save(&snap, 2, &mut file));
         times[3].push(bare_decode(&bare, rows.len()).0);
-        times[4].push(load(&file, 1).0);
-        times[5].push(load(&file, 2).0);
+        times[4].push(load(plain(), &file, 1).0);
+        times[5].push(load(plain(), &file, 2).0);
+        times[6].push(load(builder(), &file, 2).0);
     }
-    let [bare_save, save_1, save_2, bare_load, load_1, load_2] = times.map(median);
+    let [bare_save, save_1, save_2, bare_load, load_1, load_2, load_digests] = times.map(median);
     let mib = file.len() as f64 / (1024.0 * 1024.0);
     let rate = |time: f64| format!("{:.0} MiB/s, {time:.2} s", mib / time);
     println!("{} rows, {mib:.0} MiB; bare {:.0} MiB", rows.len(), bare.len() as f64 / 1_048_576.0);
@@ -173,6 +181,8 @@ fn whole_files(scale: &Scale, db: &Db, rows: &[Allocation]) {
     print("save, 2 threads: rows/s of bare encode", bare_save / save_2, "> 1", &rate(save_2));
     print("load, 1 thread: time of bare decode", load_1 / bare_load, "-", &rate(load_1));
     print("load, 2 threads: time of bare decode", load_2 / bare_load, "<= 2", &rate(load_2));
+    let ratio = load_digests / load_2;
+    print("load, keeping digests, of load without", ratio, "-", &rate(load_digests));
 
     let (maps_time, maps) = seconds(|| {
         let mut maps = Maps::default();
@@ -184,7 +194,7 @@ fn whole_files(scale: &Scale, db: &Db, rows: &[Allocation]) {
 
     let before = HELD.load(Ordering::Relaxed);
     MOST.store(before, Ordering::Relaxed);
-    let (_, loaded) = load(&file, 2);
+    let (_, loaded) = load(plain(), &file, 2);
     let (most, after) = (MOST.load(Ordering::Relaxed), HELD.load(Ordering::Relaxed));
     let beyond = most.saturating_sub(after) as f64 / 1_048_576.0;
     let held = (after - before) as f64 / 1_048_576.0;
@@ -255,6 +265,19 @@ fn beside_a_save(scale: &Scale, db: &Db) {
 }
 
 fn main() {
+    if std::env::args().any(|argument| argument == "load") {
+        let db = plain().build().expect("the schema is sound");
+        let mut txn = db.write();
+        txn.table_mut().insert_all((0..FULL.rows).map(|n| allocation(n, 0))).expect("distinct");
+        txn.commit();
+        let mut file = Vec::new();
+        save(&db.read(), 2, &mut file);
+        drop(db);
+        for threads in [1, 2, 1, 2, 1, 2] {
+            println!("{threads} {:.3}", load(plain(), &file, threads).0);
+        }
+        return;
+    }
     let is_test = std::env::args().any(|argument| argument == "--test");
     let scale = if is_test { SMALL } else { FULL };
     let rows: Vec<_> = {

@@ -118,7 +118,9 @@
 //! | send a transaction as a value: if, then, else | [`Program`], [`WriteTxn::run`] |
 //! | try a plan out, then carry it over | [`Snapshot::fork`], [`Fork`], [`Write`], [`Fork::rebase`], [`ChangeSet`] |
 //! | save, load, look into a file | [`Snapshot::save`], [`Builder::load`], [`Db::restore`], [`inspect`] |
-//! | do it without the types of rows, and more | [`offline`], and the program `fsmdb-snapshot` |
+//! | save what has changed, load a chain | [`Snapshot::save_since`], [`Builder::load_chain`], [`Db::apply_incremental`] |
+//! | files that are compressed, encrypted, of another version | [`SaveOptions`], [`LoadOptions`] |
+//! | look into files, compare, filter, redact, compact and export them, without the types of rows | [`offline`], and the program `fsmdb-snapshot` |
 //! | compare replicas without their rows | [`Builder::keep_digests`], [`Snapshot::digests`], [`Digests`] |
 //! | run behind a log | [`Fsm`], [`Machine`] |
 //! | prove that you are deterministic | [`testing::check`] |
@@ -148,6 +150,7 @@
 #![deny(unsafe_code)]
 
 mod carried;
+mod crew;
 mod db;
 mod digest;
 mod english;

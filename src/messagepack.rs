@@ -53,14 +53,17 @@ pub(crate) fn write<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Resu
 /// Reads the value that fills `bytes`.
 pub(crate) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ReadError> {
     check(bytes)?;
+    // The bytes are one value and no more, so what reads a value reads all of them.
+    let value = T::deserialize(&mut rmp_serde::Deserializer::from_read_ref(bytes));
+    value.map_err(|error| ReadError::new(offset_of_error::<T>(bytes), error.to_string()))
+}
+
+/// How far a decoder that counts comes.
+#[cold]
+fn offset_of_error<T: DeserializeOwned>(bytes: &[u8]) -> usize {
     let mut deserializer = rmp_serde::Deserializer::new(Cursor::new(bytes));
-    let value = T::deserialize(&mut deserializer);
-    let offset = deserializer.position() as usize;
-    let value = value.map_err(|error| ReadError::new(offset, error.to_string()))?;
-    if offset != bytes.len() {
-        return Err(ReadError::new(offset, "more follows the value"));
-    }
-    Ok(value)
+    let _ = T::deserialize(&mut deserializer);
+    deserializer.position() as usize
 }
 
 /// Where the value begins in a record, which is an array of two revisions and the value; 0 in what

@@ -113,7 +113,8 @@ impl Orchestrator {
 
     /// The description of a database with the tables of the state.
     pub fn tables() -> Builder {
-        Db::builder().table::<Node>().table::<Job>().table::<Allocation>().table::<Event>()
+        let tables = Db::builder().table::<Node>().table::<Job>().table::<Allocation>();
+        tables.table::<Event>().keep_digests()
     }
 }
 

@@ -17,6 +17,7 @@
 //! | `control.rs` | proposals until their outcome is known, watches, ledgers, clock |
 //! | `tail.rs`, `replay.rs` | change feeds followed from replica to replica, and a copy made of them |
 //! | `scenario.rs` | the story: leader lost, replica joins, lost one comes back |
+//! | `backup.rs` | a chain of incremental snapshot files, and its restore |
 //! | `plan.rs` | the job file tried out on a fork of the state |
 //! | `audit.rs`, `summary.rs` | what was lost, doubled or different; what is printed |
 //!
@@ -29,6 +30,7 @@
 
 mod agent;
 mod audit;
+mod backup;
 mod command;
 mod control;
 mod draw;

@@ -1,4 +1,5 @@
-//! The story: submit, lose the leader, let a replica join, let the lost one come back, finish.
+//! The story: submit, lose the leader, let a replica join, let the lost one come back, finish. All
+//! the while the state is backed up, each time what has changed since the time before.
 //!
 //! Schedulers and agents work all the while and are told nothing of it. Tails follow the changes:
 //! one those of the leader that will be lost, one those of the replica that joins, and one those
@@ -9,9 +10,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use fsmdb::raft::Consistency;
-use fsmdb::{Read, Revision};
+use fsmdb::{Read, Revision, Snapshot};
 
-use crate::command::Command;
+use crate::backup::Backup;
+use crate::command::{Command, Orchestrator};
 use crate::control::Control;
 use crate::jobfile::Workload;
 use crate::model::{Allocation, Job, JobStatus, Kind, State};
@@ -35,24 +37,36 @@ pub fn play(control: &Control, workload: &Workload, tails: &mut Tails<'_, '_>) -
     register(control, workload)?;
     let (early, late) = workload.jobs.split_at(workload.jobs.len() - workload.jobs.len() / 4);
     submit(control, early)?;
+    let mut backup = Backup::begin(now(control)?)?;
     let (count, nodes, source) = (early.len(), workload.nodes.len(), &workload.source);
     control.say(&format!("submitted from {source} to {nodes} nodes: {count} jobs"));
 
     let (all, third) = (batch_instances(&workload.jobs), batch_instances(early).div_ceil(3));
     control.wait_until("a third of the batch work", |db| batch_done(db) >= third)?;
     control.say(&format!("batch instances done: {third} of {all}"));
+    backup.add(now(control)?)?;
     let stopped = replace_leader(control, late)?;
+    backup.add(now(control)?)?;
     join(control, tails)?;
+    backup.add(now(control)?)?;
 
     let two_thirds = (2 * all).div_ceil(3);
     control.wait_until("two thirds of the batch work", |db| batch_done(db) >= two_thirds)?;
     control.say(&format!("batch instances done: {two_thirds} of {all}"));
     control.cluster.restart(stopped)?;
     control.say(&format!("replica {stopped} comes back"));
+    backup.add(now(control)?)?;
 
     finish(control)?;
     converge(control)?;
+    backup.add(now(control)?)?;
+    control.say(&format!("backup: {}", backup.check(Orchestrator::tables())?));
     tails.go_on_at(NEWCOMER)
+}
+
+/// The state as some replica has it, with everything that was acknowledged.
+fn now(control: &Control) -> Result<Snapshot> {
+    Ok(control.cluster.read(Consistency::Linearizable)?)
 }
 
 /// Makes the fleet known.

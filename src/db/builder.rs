@@ -162,7 +162,7 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// As [`load_with`](Builder::load_with), and [`SnapshotError::File`].
+    /// As [`load_with`](Builder::load_with), and [`SnapshotError::Disk`].
     pub fn load_path(
         self,
         path: impl AsRef<Path>,

@@ -303,8 +303,8 @@ impl Db {
         Ok(())
     }
 
-    /// Applies an incremental snapshot file to the current version, which must be the one that it is
-    /// based on, as one commit; gives the revision that it leads to.
+    /// Applies an incremental snapshot file to the current version, which must be the one that it
+    /// is based on, as one commit; gives the revision that it leads to.
     ///
     /// Watches, waits and feeds see one commit with the net changes. Memory follows the file.
     ///
@@ -400,8 +400,8 @@ impl Db {
         Ok(accepted)
     }
 
-    /// Applies an incremental file if `accept` agrees to the position that it leads to, on behalf of
-    /// the machine that owns the database.
+    /// Applies an incremental file if `accept` agrees to the position that it leads to, on behalf
+    /// of the machine that owns the database.
     pub(crate) fn install_incremental<R: io::Read, E: From<SnapshotError>>(
         &self,
         source: R,

@@ -168,8 +168,8 @@ impl<F: Fsm> Machine<F> {
         })
     }
 
-    /// Applies an incremental snapshot file, which must be based on the current state, and gives its
-    /// position: what the entries up to there would have done.
+    /// Applies an incremental snapshot file, which must be based on the current state, and gives
+    /// its position: what the entries up to there would have done.
     ///
     /// # Errors
     ///

@@ -62,8 +62,8 @@ pub trait Table: Serialize + DeserializeOwned + Send + Sync + Sized + 'static {
     /// [`migrate_row`](Table::migrate_row); a snapshot of a higher one is refused.
     const VERSION: u32;
 
-    /// The names of the fields that make up the primary key, in its order, for people and tools that
-    /// read snapshot files without this type. The default says nothing.
+    /// The names of the fields that make up the primary key, in its order, for people and tools
+    /// that read snapshot files without this type. The default says nothing.
     const KEY_FIELDS: &'static [&'static str] = &[];
 
     /// How many removals the table remembers, so that the revision of a key, an index value or a

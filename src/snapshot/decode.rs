@@ -11,7 +11,7 @@ use crate::digest::Digest;
 use crate::messagepack;
 use crate::revision::Revision;
 use crate::schema::{RowMigrationError, TableSchema};
-use crate::table::KeyedRows;
+use crate::table::{KeyedRows, TableState};
 use crate::tree::{NewRow, RowMeta};
 
 /// What a thread needs to decode the rows of one table.
@@ -67,6 +67,11 @@ impl Decoder {
                 let start = messagepack::value_of_record(raw.record);
                 decoded.digest = decoded.digest.plus(Digest::of_value(&raw.record[start..]));
             }
+        }
+        if !self.is_migrated() {
+            // Migrated rows are asked when they are in order.
+            let asked = TableState::new(Arc::clone(&self.schema)).ask(&mut decoded.rows);
+            asked.map_err(SnapshotError::Rule)?;
         }
         Ok(decoded)
     }

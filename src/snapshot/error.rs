@@ -23,7 +23,7 @@ pub enum SnapshotError {
     },
     /// A file could not be opened, or put in place.
     #[error("cannot {step} {}: {source}", path.display())]
-    File {
+    Disk {
         /// The path of the snapshot file.
         path: PathBuf,
         /// What failed.
@@ -270,7 +270,7 @@ impl SnapshotError {
             | Self::NoSuchRow { .. }
             | Self::Rule(_) => true,
             Self::Io { .. }
-            | Self::File { .. }
+            | Self::Disk { .. }
             | Self::FormatVersion { .. }
             | Self::Unsupported { .. }
             | Self::NoKey

@@ -82,7 +82,7 @@ fn replace_on<D: Disk, T>(
     write: impl FnOnce(&mut dyn Write) -> Result<T, SnapshotError>,
 ) -> Result<T, SnapshotError> {
     let failed = |step: &'static str| {
-        move |source| SnapshotError::File { path: path.to_owned(), step, source }
+        move |source| SnapshotError::Disk { path: path.to_owned(), step, source }
     };
     let folder = folder_of(path);
     let mut file = disk.create(&folder).map_err(failed("create"))?;
@@ -102,7 +102,7 @@ fn folder_of(path: &Path) -> PathBuf {
 
 /// Opens a snapshot file for reading.
 pub(crate) fn open(path: &Path) -> Result<impl Read + use<>, SnapshotError> {
-    let file = File::open(path).map_err(|source| SnapshotError::File {
+    let file = File::open(path).map_err(|source| SnapshotError::Disk {
         path: path.to_owned(),
         step: "open",
         source,

@@ -155,6 +155,8 @@ pub(super) struct FrameReader<R> {
     cipher: Option<Cipher>,
     /// Chunks that were opened.
     opened: u64,
+    /// Whether the header says that chunks may be compressed.
+    is_compressed: bool,
 }
 
 /// A verified frame.
@@ -216,8 +218,9 @@ pub(super) fn malformed(offset: u64, message: &str) -> SnapshotError {
 impl<R: Read> FrameReader<R> {
     pub(super) fn new(source: R) -> Result<Self, SnapshotError> {
         let (hash, cipher) = (blake3::Hasher::new(), None);
+        let (offset, opened, is_compressed) = (0, 0, false);
         let mut reader =
-            Self { source, version: 0, offset: 0, previous: 0, hash, cipher, opened: 0 };
+            Self { source, version: 0, offset, previous: 0, hash, cipher, opened, is_compressed };
         let mut found = [0; 12];
         reader.read_exact(&mut found)?;
         let (magic, version) = found.split_at(MAGIC.len());
@@ -247,6 +250,11 @@ impl<R: Read> FrameReader<R> {
     /// The hash of all bytes so far, those of the end frame left out.
     pub(super) fn hash(&self) -> FileHash {
         FileHash(self.hash.finalize().into())
+    }
+
+    /// Expects compressed chunks from here on.
+    pub(super) fn decompress(&mut self) {
+        self.is_compressed = true;
     }
 
     /// Opens all chunks from here on but those of the end frame.
@@ -370,6 +378,9 @@ impl<R: Read> FrameReader<R> {
         };
         if !head.is_compressed() {
             return Ok(raw);
+        }
+        if !self.is_compressed {
+            return Err(malformed(head.offset, "it is compressed, and the header does not say so"));
         }
         let message = "its payload is not compressed as it should be, or too long";
         codec::decompress(&raw).ok_or_else(|| malformed(head.offset, message))

@@ -6,13 +6,13 @@ use std::io::Read;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use super::crew::in_order;
 use super::decode::{Decoded, Decoder};
 use super::error::SnapshotError;
 use super::format::{Base, Header, Progress};
 use super::loading::{Loader, Loading, LoadingTable};
 use super::options::LoadOptions;
 use super::reader::{SnapshotReader, Step};
+use crate::crew::in_order;
 use crate::digest::Digest;
 use crate::error::Error;
 use crate::revision::{Applied, Incarnation, Revision};
@@ -32,12 +32,12 @@ pub(crate) fn load<R: Read>(
     if header.base.is_some() {
         return Err(SnapshotError::Incremental);
     }
-    let mut loader = Loader::new(schema, &header, options)?;
+    let mut loader = Loader::new(schema, &header, reader.version(), options)?;
     read_tables(&mut reader, &mut loader, options)?;
     reader.finish()?;
     let mut contents = Contents::empty(Arc::clone(schema));
     contents.incarnation = header.incarnation;
-    into_root(loader, contents, &header)
+    into_root(loader, contents, &header, options.thread_count())
 }
 
 /// What an incremental file does to the state that it is based on.
@@ -54,7 +54,7 @@ pub(crate) struct DeltaTable {
     /// The position in the schema.
     pub(crate) position: usize,
     pub(crate) deletes: Vec<Box<[u8]>>,
-    pub(crate) rows: KeyedRows,
+    pub(crate) rows: Vec<KeyedRows>,
     pub(crate) modified: Revision,
     /// The floors, and what was removed since the base.
     pub(crate) removals: Removals,
@@ -71,7 +71,7 @@ pub(crate) fn load_delta<R: Read>(
     let mut reader = SnapshotReader::new(source, options.key.as_ref())?;
     let header = reader.header.clone();
     let base = header.base.ok_or(SnapshotError::NotIncremental)?;
-    let mut loader = Loader::new(schema, &header, options)?;
+    let mut loader = Loader::new(schema, &header, reader.version(), options)?;
     loader.refuse_migrations()?;
     read_tables(&mut reader, &mut loader, options)?;
     reader.finish()?;
@@ -134,6 +134,7 @@ fn into_root(
     loader: Loader,
     mut contents: Contents,
     header: &Header,
+    threads: usize,
 ) -> Result<Root, SnapshotError> {
     let mut writer = Store::new(contents.clone()).write();
     let Loader { tables, mut carried, .. } = loader;
@@ -147,13 +148,21 @@ fn into_root(
         };
         let position = contents.schema.position_of(&table.schema.name);
         let position = position.expect("matched with the schema");
+        let is_migrated = table.is_migrated();
         let LoadingTable { schema, mut rows, modified, removals, .. } = table;
-        // Migrations may have changed keys.
-        if let Some(key) = rows.sort() {
-            let (table, key) = (schema.name.to_string(), schema.print_key(key));
-            return Err(SnapshotError::Rule(Error::KeyExists { table, key }));
+        if is_migrated {
+            // Its rows may have other keys than they had.
+            let mut all = KeyedRows::default();
+            for (key, row) in rows.into_iter().flat_map(KeyedRows::into_pairs) {
+                all.push(&key, row);
+            }
+            if let Some(key) = all.sort() {
+                let (table, key) = (schema.name.to_string(), schema.print_key(key));
+                return Err(SnapshotError::Rule(Error::KeyExists { table, key }));
+            }
+            rows = vec![all];
         }
-        let state = TableState::from_rows(&mut writer, schema, rows, modified);
+        let state = TableState::from_rows(&mut writer, schema, rows, modified, threads);
         let state = state.map_err(SnapshotError::Rule)?.with_removals(removals);
         contents.set_table(position, state);
     }

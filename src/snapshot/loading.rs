@@ -32,7 +32,8 @@ pub(super) struct LoadingTable {
     pub(super) schema: Arc<TableSchema>,
     version: u32,
     pub(super) modified: Revision,
-    pub(super) rows: KeyedRows,
+    /// Its rows, in batches.
+    pub(super) rows: Vec<KeyedRows>,
     /// Keys that an incremental file deletes.
     pub(super) deletes: Vec<Box<[u8]>>,
     digest: Digest,
@@ -75,7 +76,7 @@ impl LoadingTable {
             vec![None; 1 + header.indexes.len()]
         };
         let (version, modified) = (header.version, header.modified);
-        let (rows, deletes) = (KeyedRows::default(), Vec::new());
+        let (rows, deletes) = (Vec::new(), Vec::new());
         let (digest, promised) = (Digest::default(), (header.rows, Digest::default()));
         Self { schema, version, modified, rows, deletes, digest, promised, removals, trees }
     }
@@ -85,17 +86,26 @@ impl LoadingTable {
         Decoder { schema: Arc::clone(schema), version: *version, modified: *modified }
     }
 
+    /// Whether its rows are of an older version.
+    pub(super) fn is_migrated(&self) -> bool {
+        self.version != self.schema.version
+    }
+
+    fn last_key(&self) -> Option<&[u8]> {
+        self.rows.iter().rev().find_map(KeyedRows::last_key)
+    }
+
     fn append(&mut self, decoded: DecodedRows) -> Result<(), SnapshotError> {
         let DecodedRows { rows, digest, first, .. } = decoded;
-        let is_migrated = self.version != self.schema.version;
-        if let (Some(last), Some(next)) = (self.rows.last_key(), rows.first_key())
+        let is_migrated = self.is_migrated();
+        if let (Some(last), Some(next)) = (self.last_key(), rows.first_key())
             && last >= next
             && !is_migrated
         {
             return Err(self.decoder().out_of_order(first.0, first.1, next));
         }
         self.digest = self.digest.plus(digest);
-        self.rows.append(rows);
+        self.rows.push(rows);
         Ok(())
     }
 
@@ -111,23 +121,27 @@ impl LoadingTable {
 }
 
 impl Loader {
-    /// Matches the tables of the header with those of the schema.
+    /// Matches the tables of the header with those of the schema. A table that is not in it is
+    /// carried only from a file whose rows have their keys.
     pub(super) fn new(
         schema: &Schema,
         header: &Header,
+        format_version: u32,
         options: &LoadOptions<'_>,
     ) -> Result<Self, SnapshotError> {
         let mut tables = Vec::with_capacity(header.tables.len());
         for table in &header.tables {
             tables.push(match schema.position_of(&table.name) {
                 Some(position) => Loading::Known(known(&schema.tables()[position], table)?),
-                None if options.unknown_are_carried => Loading::Carried(CarriedTable {
-                    name: table.name.clone(),
-                    rows: table.rows,
-                    digest: Digest::default(),
-                    header: encode(table),
-                    frames: Vec::new(),
-                }),
+                None if options.unknown_are_carried && format_version > 1 => {
+                    Loading::Carried(CarriedTable {
+                        name: table.name.clone(),
+                        rows: table.rows,
+                        digest: Digest::default(),
+                        header: encode(table),
+                        frames: Vec::new(),
+                    })
+                }
                 None => return Err(SnapshotError::UnknownTable { table: table.name.clone() }),
             });
         }

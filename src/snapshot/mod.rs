@@ -40,7 +40,6 @@
 
 mod batch;
 mod codec;
-mod crew;
 mod decode;
 mod error;
 mod file;

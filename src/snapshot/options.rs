@@ -4,8 +4,8 @@ use std::fmt;
 use std::ops::ControlFlow;
 
 use super::codec::EncryptionKey;
-use super::crew::threads_by_default;
 use super::format::Progress;
+use crate::crew::threads_by_default;
 use crate::limits::SNAPSHOT_THREADS_MAX;
 use crate::revision::Incarnation;
 
@@ -187,7 +187,9 @@ impl<'a> LoadOptions<'a> {
         self
     }
 
-    /// Begins a new line of revisions with what is in the file: see [`Incarnation`].
+    /// Begins a new line of revisions with what is in the whole file or the chain: see
+    /// [`Incarnation`]. An incremental file that is applied to a database stays on the line of
+    /// that.
     #[must_use]
     pub fn incarnation(mut self, incarnation: Incarnation) -> Self {
         self.incarnation = Some(incarnation);

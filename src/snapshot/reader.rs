@@ -69,6 +69,9 @@ impl<R: Read> SnapshotReader<R> {
             let cipher = cipher.ok_or_else(|| malformed(frame.offset, "its salt is none"))?;
             frames.decrypt(cipher);
         }
+        if header.compression.is_some() {
+            frames.decompress();
+        }
         let summary = Summary::new(frames.version(), &header);
         let (at, rows_before) = ((0, 0), 0);
         let (tombstone, deleted) = (Vec::new(), Vec::new());

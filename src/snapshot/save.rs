@@ -8,7 +8,6 @@ use std::ops::{Bound, ControlFlow};
 
 use super::batch::{Batch, Encoded, EncodedFrame};
 use super::codec::{self, Cipher};
-use super::crew::in_order;
 use super::error::SnapshotError;
 use super::format::{
     Base, End, FORMAT_VERSION, Header, IndexHeader, Progress, RemovalsHeader, Summary, TableEnd,
@@ -19,6 +18,7 @@ use super::options::{OnProgress, SaveOptions};
 use super::reader::{context_of, encode};
 use super::records::{RawTombstone, RecordWriter, Records, write_tombstone};
 use crate::carried::CarriedTable;
+use crate::crew::in_order;
 use crate::digest::{Digest, Digests};
 use crate::limits::FRAME_BYTES_TARGET;
 use crate::messagepack;
@@ -99,10 +99,10 @@ impl<'a> Plan<'a> {
         });
         let carried = root.carried.iter().flat_map(|carried| &carried.tables);
         let carried = carried.map(|table| {
-            let header = messagepack::read(&table.header);
-            let mut header: TableHeader = header.expect("it was read before");
-            if let (Some(removals), Some(_)) = (&mut header.removals, since) {
-                // An incremental file has none of it but its end.
+            let mut header: TableHeader =
+                messagepack::read(&table.header).expect("it was read before");
+            if let Some(removals) = header.removals.as_mut().filter(|_| since.is_some()) {
+                // Nothing of it has changed since, and nothing but its end is written.
                 removals.tombstones = 0;
             }
             (header, Source::Carried(table))
@@ -190,14 +190,14 @@ struct Pieces<'a> {
 enum Stage<'a> {
     Begin,
     Rows(Walk<'a>),
-    Deletes(Differences<'a>),
+    Deletes(Box<Differences<'a>>),
     End,
 }
 
 /// The rows that a table puts into the file.
 enum Walk<'a> {
     All(Keyed<'a>),
-    Changed(Differences<'a>),
+    Changed(Box<Differences<'a>>),
 }
 
 impl<'a> Walk<'a> {
@@ -240,7 +240,7 @@ impl<'a> Pieces<'a> {
             };
             let changes = |since: &Since<'a>| {
                 let older = since.root.table(position).rows();
-                table.rows().diff(older, Bound::Unbounded, Bound::Unbounded)
+                Box::new(table.rows().diff(older, Bound::Unbounded, Bound::Unbounded))
             };
             match &mut self.stage {
                 Stage::Begin => {

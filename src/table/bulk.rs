@@ -4,8 +4,11 @@ use std::sync::Arc;
 
 use super::entries::EntryKeys;
 use super::state::TableState;
+use crate::crew::in_order;
+use crate::digest::Digest;
 use crate::error::Error;
-use crate::limits::{BULK_ROWS_RESERVED, KEY_BYTES_MAX};
+use crate::key::KeyBuf;
+use crate::limits::{BULK_ROWS_RESERVED, ENTRIES_PER_ROW_MAX, KEY_BYTES_MAX};
 use crate::revision::Revision;
 use crate::schema::{IndexKeys, TableSchema};
 use crate::tree::{Filled, NewRow, Workspace};
@@ -19,7 +22,32 @@ pub(crate) struct KeyedRows {
     rows: Vec<NewRow>,
     /// The length of the longest key.
     longest: usize,
+    /// What the functions of the schema say of the rows, once they were asked.
+    asked: Option<Asked>,
 }
+
+/// What the functions of the schema say of rows.
+#[derive(Debug, Default)]
+struct Asked {
+    /// The entries of each index.
+    entries: Vec<EntriesOfRows>,
+    /// How many entries each row has in all indexes.
+    counts: Vec<u32>,
+    /// The digest of the rows, where that is kept.
+    digest: Option<Digest>,
+}
+
+/// The entries of rows in one index, in the order of the rows.
+#[derive(Debug, Default)]
+struct EntriesOfRows {
+    /// Each with its length before it.
+    bytes: Vec<u8>,
+    /// How many each row has.
+    counts: Vec<u16>,
+}
+
+const _: () = assert!(ENTRIES_PER_ROW_MAX < u16::MAX as usize);
+const _: () = assert!(KEY_BYTES_MAX < u16::MAX as usize);
 
 impl KeyedRows {
     /// Nothing yet, with room for `rows` rows, within a limit: the number is a guess.
@@ -42,19 +70,6 @@ impl KeyedRows {
     fn key(&self, index: usize) -> &[u8] {
         let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
         &self.bytes[start..self.ends[index]]
-    }
-
-    /// Adds `rows`, all of which come after those here.
-    pub(crate) fn append(&mut self, mut rows: Self) {
-        if self.len() == 0 {
-            *self = rows;
-            return;
-        }
-        let start = self.bytes.len();
-        self.bytes.append(&mut rows.bytes);
-        self.ends.extend(rows.ends.iter().map(|end| start + end));
-        self.rows.append(&mut rows.rows);
-        self.longest = self.longest.max(rows.longest);
     }
 
     /// The key that was added first.
@@ -97,6 +112,7 @@ impl KeyedRows {
             let key = &self.bytes[start..self.ends[index]];
             sorted.push(key, rows[index].take().expect("each row once"));
         }
+        // What was asked of them was in their old order.
         *self = sorted;
         self.keys().zip(self.keys().skip(1)).find(|(one, next)| one == next).map(|(one, _)| one)
     }
@@ -106,27 +122,43 @@ impl KeyedRows {
     }
 }
 
-/// The entries of one index: the bytes of all keys, and for each its place in them and the number
-/// of its row.
-#[derive(Default)]
-struct IndexEntries {
-    bytes: Vec<u8>,
-    entries: Vec<(usize, usize, usize)>,
-}
-
-impl IndexEntries {
-    fn key(&self, entry: (usize, usize, usize)) -> &[u8] {
-        &self.bytes[entry.0..entry.1]
-    }
-
-    fn sort(&mut self) {
-        let Self { bytes, entries } = self;
-        entries.sort_unstable_by(|one, other| bytes[one.0..one.1].cmp(&bytes[other.0..other.1]));
-    }
-}
-
 impl TableState {
-    /// The table with `rows`, which are in strictly ascending order of their keys.
+    /// Asks the functions of the schema for the entries and digests of `rows`, and whether they may
+    /// stand in the table; unique values are looked at when all rows are there.
+    ///
+    /// # Errors
+    ///
+    /// The error of the statement that would have refused a row.
+    pub(crate) fn ask(&self, rows: &mut KeyedRows) -> Result<(), Error> {
+        if rows.longest > KEY_BYTES_MAX {
+            return Err(self.too_long(None, rows.longest));
+        }
+        let (mut values, mut keys) = (IndexKeys::default(), EntryKeys::default());
+        let mut asked = Asked::default();
+        asked.entries.resize_with(self.schema.indexes.len(), EntriesOfRows::default);
+        for (key, row) in rows.iter() {
+            let mut count = 0;
+            for (position, entries) in asked.entries.iter_mut().enumerate() {
+                keys.fill(&mut values, &self.schema, position, row.borrow(), key);
+                self.check_entries(position, &keys, key)?;
+                entries.counts.push(keys.len() as u16);
+                count += keys.len() as u32;
+                for entry in keys.iter() {
+                    entries.bytes.extend_from_slice(&(entry.len() as u16).to_le_bytes());
+                    entries.bytes.extend_from_slice(entry);
+                }
+            }
+            asked.counts.push(count);
+        }
+        if self.schema.keeps_digest {
+            asked.digest = Some(self.sum_of(rows)?);
+        }
+        rows.asked = Some(asked);
+        Ok(())
+    }
+
+    /// The table with the rows of `batches`, which are in strictly ascending order of their keys
+    /// over all; indexes are sorted on so many threads.
     ///
     /// Each index is sorted once and built bottom up, O(n log n) for the sorting.
     ///
@@ -136,68 +168,179 @@ impl TableState {
     pub(crate) fn from_rows<W: Workspace>(
         workspace: &mut W,
         schema: Arc<TableSchema>,
-        rows: KeyedRows,
+        mut batches: Vec<KeyedRows>,
         modified: Revision,
+        threads: usize,
     ) -> Result<Self, Error> {
         let mut table = Self::new(schema);
         table.modified = modified;
-        // Nothing to count without indexes.
-        let mut counts =
-            if table.schema.indexes.is_empty() { Vec::new() } else { vec![0_u32; rows.len()] };
-        let mut indexes = Vec::with_capacity(table.schema.indexes.len());
-        for position in 0..table.schema.indexes.len() {
-            indexes.push(table.index_entries(position, &rows, &mut counts)?);
+        for rows in batches.iter_mut().filter(|rows| rows.asked.is_none()) {
+            table.ask(rows)?;
         }
-        if rows.longest > KEY_BYTES_MAX {
-            return Err(table.too_long(None, rows.longest));
+        if let Some(digest) = &mut table.digest {
+            let sums = batches.iter().filter_map(|rows| rows.asked.as_ref()?.digest);
+            *digest = sums.fold(Digest::default(), Digest::plus);
         }
-        if table.schema.keeps_digest {
-            table.digest = Some(table.sum_of(&rows)?);
-        }
-        let KeyedRows { bytes, ends, rows, .. } = rows;
-        let starts = std::iter::once(0).chain(ends.iter().copied());
-        let keys = starts.zip(&ends).map(|(start, end)| &bytes[start..*end]);
-        let rows = keys.zip(rows).enumerate();
-        let rows = rows.map(|(number, (key, row))| {
-            (key, row, counts.get(number).map_or(0, |count| *count as usize))
+        let sorted = table.sorted_entries(&mut batches, threads)?;
+        let rows = batches.into_iter().flat_map(|batch| {
+            let KeyedRows { bytes, ends, rows, asked, .. } = batch;
+            let counts = asked.expect("every batch was asked").counts;
+            let mut start = 0;
+            ends.into_iter().zip(rows).zip(counts).map(move |((end, row), count)| {
+                let key = KeyBuf::from(&bytes[start..end]);
+                start = end;
+                (key, row, count as usize)
+            })
         });
         let mut rows = table.trees.fill(workspace, rows);
-        for (position, index) in indexes.iter().enumerate() {
-            let entries = index.entries.iter().map(|entry| (index.key(*entry), entry.2));
-            table.trees.fill_index(workspace, position, entries, &mut rows);
+        for (position, index) in sorted.into_iter().enumerate() {
+            table.trees.fill_index(workspace, position, |visit| index.for_each(visit), &mut rows);
         }
         assert!(rows.iter().all(Filled::is_complete), "every entry is in its index");
         Ok(table)
     }
 
-    /// The sorted entries of an index; adds to `counts` how many each row has.
-    fn index_entries(
+    /// Takes the entries out of `batches` and sorts those of each index. Nothing is in any tree
+    /// yet, so that what is refused leaves nothing behind.
+    fn sorted_entries(
         &self,
-        position: usize,
-        rows: &KeyedRows,
-        counts: &mut [u32],
-    ) -> Result<IndexEntries, Error> {
-        let (mut values, mut keys) = (IndexKeys::default(), EntryKeys::default());
-        let mut index = IndexEntries::default();
-        for (number, (key, row)) in rows.iter().enumerate() {
-            keys.fill(&mut values, &self.schema, position, row.borrow(), key);
-            self.check_entries(position, &keys, key)?;
-            counts[number] += keys.len() as u32;
-            for entry in keys.iter() {
-                let start = index.bytes.len();
-                index.bytes.extend_from_slice(entry);
-                index.entries.push((start, index.bytes.len(), number));
+        batches: &mut [KeyedRows],
+        threads: usize,
+    ) -> Result<Vec<SortedEntries>, Error> {
+        let count = self.schema.indexes.len();
+        let mut indexes: Vec<Vec<EntriesOfRows>> = Vec::new();
+        indexes.resize_with(count, Vec::new);
+        for asked in batches.iter_mut().filter_map(|batch| batch.asked.as_mut()) {
+            for (index, entries) in indexes.iter_mut().zip(std::mem::take(&mut asked.entries)) {
+                index.push(entries);
             }
         }
-        index.sort();
-        // Entries of a non-unique index end in the primary key, so only a unique one can repeat.
-        for pair in index.entries.windows(2) {
-            let (one, next) = (index.key(pair[0]), index.key(pair[1]));
-            if one == next {
-                let owner = rows.rows[pair[0].2.min(pair[1].2)].borrow();
-                return Err(self.taken(position, one, owner));
+        let (mut indexes, mut all) = (indexes.into_iter(), Vec::with_capacity(count));
+        in_order(
+            threads,
+            || Ok(indexes.next()),
+            SortedEntries::of,
+            |sorted| {
+                all.push(sorted);
+                Ok::<_, Error>(())
+            },
+        )?;
+        for (position, sorted) in all.iter().enumerate() {
+            // Entries of a non-unique index end in the primary key, so only a unique one can
+            // repeat.
+            if let Some((entry, mut row)) = sorted.repeated() {
+                let batch = batches.iter().find(|batch| {
+                    let is_in = row < batch.len();
+                    row -= if is_in { 0 } else { batch.len() };
+                    is_in
+                });
+                let owner = batch.expect("the row is in a batch").rows[row].borrow();
+                return Err(self.taken(position, entry, owner));
             }
         }
-        Ok(index)
+        Ok(all)
     }
+}
+
+/// The entries of one index in their order.
+struct SortedEntries {
+    /// Each with its length before it.
+    bytes: Vec<u8>,
+    items: Vec<Item>,
+    /// How many bytes all entries begin with.
+    common: usize,
+}
+
+/// One entry. Packed, for there are as many as rows.
+#[derive(Clone, Copy)]
+#[repr(C, packed(4))]
+struct Item {
+    /// The first bytes of it that differ, as a number that compares as they do.
+    head: u64,
+    /// Where its length stands.
+    at: u64,
+    row: u32,
+}
+
+/// Entries that are copied together.
+const COPIED_TOGETHER: usize = 64;
+
+impl SortedEntries {
+    fn of(batches: Vec<EntriesOfRows>) -> Self {
+        let mut bytes = Vec::with_capacity(batches.iter().map(|batch| batch.bytes.len()).sum());
+        let count = batches.iter().flat_map(|batch| &batch.counts);
+        let mut items = Vec::with_capacity(count.map(|count| usize::from(*count)).sum());
+        let mut row = 0_u32;
+        for batch in batches {
+            let mut at = bytes.len();
+            bytes.extend_from_slice(&batch.bytes);
+            for count in batch.counts {
+                for _ in 0..count {
+                    items.push(Item { head: 0, at: at as u64, row });
+                    at += 2 + length_at(&bytes, at);
+                }
+                row = row.checked_add(1).expect("a table in memory has fewer than 2^32 rows");
+            }
+        }
+        let mut sorted = Self { bytes, items, common: 0 };
+        sorted.sort();
+        sorted
+    }
+
+    fn sort(&mut self) {
+        let Self { bytes, items, common } = self;
+        let entry = |item: Item| entry_at(bytes, item.at as usize);
+        let Some(first) = items.first().map(|item| entry(*item)) else { return };
+        let shared = |one: &[u8]| one.iter().zip(first).take_while(|(a, b)| a == b).count();
+        *common = items.iter().map(|item| shared(entry(*item))).min().unwrap_or(0);
+        for item in items.iter_mut() {
+            let mut head = [0; 8];
+            let rest = &entry(*item)[*common..];
+            let known = rest.len().min(8);
+            head[..known].copy_from_slice(&rest[..known]);
+            item.head = u64::from_be_bytes(head);
+        }
+        items.sort_unstable_by(|one, other| {
+            let heads = (one.head, other.head);
+            heads.0.cmp(&heads.1).then_with(|| entry(*one).cmp(entry(*other)))
+        });
+    }
+
+    /// Calls `visit` with each entry and the number of its row, in order.
+    ///
+    /// Entries stand in the order of rows, so each is a wait for memory. They are copied in groups,
+    /// whose waits overlap.
+    fn for_each(&self, mut visit: impl FnMut(&[u8], usize)) {
+        let (mut group, mut ends) = (Vec::new(), [0; COPIED_TOGETHER]);
+        for items in self.items.chunks(COPIED_TOGETHER) {
+            group.clear();
+            for (item, end) in items.iter().zip(&mut ends) {
+                group.extend_from_slice(entry_at(&self.bytes, item.at as usize));
+                *end = group.len();
+            }
+            let mut start = 0;
+            for (item, end) in items.iter().zip(ends) {
+                visit(&group[start..end], item.row as usize);
+                start = end;
+            }
+        }
+    }
+
+    /// An entry that two rows have, and the first of them.
+    fn repeated(&self) -> Option<(&[u8], usize)> {
+        self.items.windows(2).find_map(|pair| {
+            let (one, next) = (pair[0], pair[1]);
+            let entry = |item: Item| entry_at(&self.bytes, item.at as usize);
+            let is_same = one.head == next.head && entry(one) == entry(next);
+            is_same.then(|| (entry(one), one.row.min(next.row) as usize))
+        })
+    }
+}
+
+fn length_at(bytes: &[u8], at: usize) -> usize {
+    usize::from(u16::from_le_bytes([bytes[at], bytes[at + 1]]))
+}
+
+fn entry_at(bytes: &[u8], at: usize) -> &[u8] {
+    &bytes[at + 2..at + 2 + length_at(bytes, at)]
 }

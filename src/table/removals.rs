@@ -169,8 +169,8 @@ impl Removals {
         self.tombstones = (!left.by_age.is_empty()).then(|| Arc::new(left));
     }
 
-    /// What this becomes by what `newer` has beside it: floors, and tombstones that are younger than
-    /// these.
+    /// What this becomes by what `newer` has beside it: floors, and tombstones that are younger
+    /// than these.
     pub(crate) fn followed_by(&self, newer: &Self) -> Self {
         let mut both = self.clone();
         both.forget(newer.floors);

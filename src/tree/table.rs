@@ -330,23 +330,22 @@ impl TableTrees {
         settled
     }
 
-    /// Fills the empty index at `position` from entries in strictly ascending order; each leads to
-    /// the row at a position of `rows`.
-    pub(crate) fn fill_index<W: Workspace, K: AsRef<[u8]>>(
+    /// Fills the empty index at `position` from the entries that `for_each` brings, in strictly
+    /// ascending order; each leads to the row at a position of `rows`.
+    pub(crate) fn fill_index<W: Workspace>(
         &mut self,
         writer: &mut W,
         position: usize,
-        entries: impl Iterator<Item = (K, usize)>,
+        for_each: impl FnOnce(&mut dyn FnMut(&[u8], usize)),
         rows: &mut [Filled],
     ) {
         let mut bulk = Bulk::new();
-        for (key, row) in entries {
+        for_each(&mut |key, row| {
             let row = &mut rows[row];
             row.unused = row.unused.checked_sub(1).expect("a row has the entries it was given");
-            let key = key.as_ref();
             debug_assert!(bulk.is_ascending(key), "entries come in ascending order");
             bulk.push(writer.editor(), key, row.row);
-        }
+        });
         let tree = &mut self.trees[1 + position];
         *tree = bulk.finish(writer.editor(), tree.kind);
     }

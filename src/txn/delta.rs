@@ -21,7 +21,7 @@ use crate::schema::{Schema, TableSchema};
 use crate::snapshot::{
     self, Base, Delta, DeltaTable, LoadOptions, SaveOptions, Since, SnapshotError, Summary,
 };
-use crate::table::{Mode, TableState};
+use crate::table::{KeyedRows, Mode, TableState};
 use crate::tree::{Doomed, KeptRow, RowRef, Session};
 
 impl Snapshot {
@@ -212,13 +212,13 @@ fn apply_table<W: Session<Contents>>(
     }
     if schema.indexes.iter().any(|index| index.unique) {
         // So that rows which swap a unique value do not stand in each other's way.
-        for key in rows.keys() {
+        for key in rows.iter().flat_map(KeyedRows::keys) {
             if let Some(row) = draft.remove(position, key) {
                 sum.minus(&row)?;
             }
         }
     }
-    for (key, row) in rows.into_pairs() {
+    for (key, row) in rows.into_iter().flat_map(KeyedRows::into_pairs) {
         sum.plus(row.borrow())?;
         let put = draft.put(position, &key, Mode::Upsert, |_| row);
         let (_, replaced) = put.map_err(SnapshotError::Rule)?;

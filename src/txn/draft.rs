@@ -347,7 +347,7 @@ impl<W: Session<Contents>> Draft<W> {
         if count > 0 {
             let (contents, work, log) = self.parts();
             let removals = contents.table(position).removals().clone();
-            let table = TableState::from_rows(work, schema, rows, revision)?;
+            let table = TableState::from_rows(work, schema, vec![rows], revision, 1)?;
             let table = table.with_removals(removals);
             log.push_fill(position, count);
             contents.set_table(position, table);

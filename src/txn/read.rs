@@ -75,8 +75,9 @@ impl Snapshot {
 
     /// Writes this version as a snapshot file: every table of the schema, rows in key order.
     ///
-    /// Equal states give equal bytes. The writer is not stalled, and memory is bounded by one
-    /// frame whatever the size. Give it a buffered writer or a file: frames are written whole.
+    /// Equal states give equal bytes. The writer is not stalled, and memory is bounded by a few
+    /// megabytes for each thread whatever the size. Give it a buffered writer or a file: chunks are
+    /// written whole.
     ///
     /// ```
     /// # use fsmdb::{Db, Table};
@@ -117,9 +118,9 @@ impl Snapshot {
         snapshot::save(self.contents(), None, target, options)
     }
 
-    /// Writes this version to the snapshot file at `path`: aside first, synced, and then in the place
-    /// of what was there. Whatever fails and whenever the machine stops, under that name there is
-    /// the old content or the new one, whole; only its owner can read it.
+    /// Writes this version to the snapshot file at `path`: aside first, synced, and then in the
+    /// place of what was there. Whatever fails and whenever the machine stops, under that name
+    /// there is the old content or the new one, whole; only its owner can read it.
     ///
     /// ```
     /// # use fsmdb::{Db, LoadOptions, SaveOptions, Table};
@@ -137,7 +138,7 @@ impl Snapshot {
     ///
     /// # Errors
     ///
-    /// [`SnapshotError::File`] with the step that failed; otherwise as
+    /// [`SnapshotError::Disk`] with the step that failed; otherwise as
     /// [`save_with`](Snapshot::save_with).
     pub fn save_to_path(
         &self,

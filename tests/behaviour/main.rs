@@ -34,6 +34,7 @@ mod programs_hostile;
 mod reads;
 mod revisions;
 mod schema;
+mod sealed;
 mod snapshots;
 mod statements;
 mod tables;

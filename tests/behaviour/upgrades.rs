@@ -181,3 +181,39 @@ fn sections_that_are_unknown_are_kept_and_written_back() {
     let nameless = with(vec![Frame { kind: SECTION, payload: vec![9, b'x'] }]);
     assert!(crate::tables::load(&nameless).unwrap_err().is_corrupt());
 }
+
+/// A newer program's table that remembers what it has removed.
+#[derive(Clone, Debug, Serialize, Deserialize, Table)]
+#[table(name = "zones", tombstones = 9)]
+struct Zone {
+    #[key]
+    id: u64,
+}
+
+#[test]
+fn tombstones_of_a_carried_table_are_carried_and_do_not_harm_an_incremental_file() {
+    let newer = fewer().table::<Zone>().build().unwrap();
+    commit(&newer, |txn| (0..9).for_each(|id| drop(txn.insert(Zone { id }).unwrap())));
+    commit(&newer, |txn| assert_eq!(txn.table_mut::<Zone>().delete_all(3..6), 3));
+    let file = file_of(&newer);
+    let carry = || LoadOptions::new().unknown_tables_are_carried();
+    let db = fewer().load_with(file.as_slice(), carry()).unwrap();
+    let base = db.read();
+    commit(&db, |txn| drop(txn.insert(job(2)).unwrap()));
+    let mut link = Vec::new();
+    db.read().save_since(&base, &mut link, fsmdb::SaveOptions::new()).unwrap();
+    let chain = [file.as_slice(), link.as_slice()];
+    let copy = fewer().load_chain_with(chain, carry()).unwrap();
+    assert_eq!(file_of(&copy), file_of(&db));
+    let back = fewer().table::<Zone>().load(file_of(&copy).as_slice()).unwrap();
+    assert_eq!(inspect(file_of(&back).as_slice()).unwrap().tables[2].tombstones, 3);
+    back.check().unwrap();
+}
+
+#[test]
+fn rows_of_format_1_have_no_keys_and_are_not_carried() {
+    let file = include_bytes!("../data/format-1.snapshot");
+    let options = LoadOptions::new().unknown_tables_are_carried();
+    let error = Db::builder().table::<Node>().load_with(&file[..], options).unwrap_err();
+    assert!(matches!(&error, SnapshotError::UnknownTable { table } if table == "services"));
+}

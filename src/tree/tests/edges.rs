@@ -45,7 +45,10 @@ fn filled(entries: &BTreeMap<Vec<u8>, u32>, is_bulk: bool) -> World {
         index.sort_by_key(|(_, (key, value))| super::world::entry_of(**value, key));
         let index =
             index.into_iter().map(|(row, (key, value))| (super::world::entry_of(*value, key), row));
-        trees.fill_index(&mut writer, 0, index, &mut rows);
+        let bring = |visit: &mut dyn FnMut(&[u8], usize)| {
+            index.for_each(|(key, row)| visit(key.as_ref(), row));
+        };
+        trees.fill_index(&mut writer, 0, bring, &mut rows);
         assert!(rows.iter().all(crate::tree::Filled::is_complete));
     } else {
         drop(rows);

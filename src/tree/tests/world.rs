@@ -84,7 +84,11 @@ impl World {
         let entries = rows.iter().enumerate();
         let entries = entries.map(|(at, (key, (number, _)))| (entry_of(*number, key), at));
         let entries: BTreeMap<_, _> = entries.collect();
-        trees.0.fill_index(&mut writer, 0, entries.into_iter(), &mut filled);
+        let entries = entries.into_iter();
+        let bring = |visit: &mut dyn FnMut(&[u8], usize)| {
+            entries.for_each(|(key, row)| visit(key.as_ref(), row));
+        };
+        trees.0.fill_index(&mut writer, 0, bring, &mut filled);
         let mut doomed = Doomed::default();
         let version = writer.publish(&trees, &mut doomed);
         writer.finish(&mut doomed);

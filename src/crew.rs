@@ -1,4 +1,5 @@
-//! Threads that work on what one thread brings, and hand it on in order.
+//! Threads that work on what one thread brings, and hand it on in order: to write and read snapshot
+//! files, and to build the indexes of a table.
 //!
 //! Who calls brings the items, takes the results, and works on items himself while the next result
 //! is not there; so one thread needs no other, and nothing waits that could work.
@@ -22,14 +23,14 @@ const PIECES_PER_THREAD: usize = 3;
 
 /// How many threads to work with, when the caller has not said: all but one, which is left to
 /// whoever writes.
-pub(super) fn threads_by_default() -> usize {
+pub(crate) fn threads_by_default() -> usize {
     let all = thread::available_parallelism().map_or(1, NonZero::get);
     (all - 1).clamp(1, SNAPSHOT_THREADS_MAX)
 }
 
 /// Does `work` to each item that `bring` brings, on so many threads, and gives what comes of it to
 /// `take`, in order. The first error of either ends it.
-pub(super) fn in_order<I: Send, O: Send, E>(
+pub(crate) fn in_order<I: Send, O: Send, E>(
     threads: usize,
     mut bring: impl FnMut() -> Result<Option<I>, E>,
     work: impl Fn(I) -> O + Sync,
