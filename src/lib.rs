@@ -120,7 +120,7 @@
 //! | save, load, look into a file | [`Snapshot::save`], [`Builder::load`], [`Db::restore`], [`inspect`] |
 //! | save what has changed, load a chain | [`Snapshot::save_since`], [`Builder::load_chain`], [`Db::apply_incremental`] |
 //! | files that are compressed, encrypted, of another version | [`SaveOptions`], [`LoadOptions`] |
-//! | do it without the types of rows, and more | [`offline`], and the program `fsmdb-snapshot` |
+//! | look into files, compare, filter, redact, compact and export them, without the types of rows | [`offline`], and the program `fsmdb-snapshot` |
 //! | compare replicas without their rows | [`Builder::keep_digests`], [`Snapshot::digests`], [`Digests`] |
 //! | run behind a log | [`Fsm`], [`Machine`] |
 //! | prove that you are deterministic | [`testing::check`] |
@@ -146,6 +146,8 @@
 //! | `derive` | yes | `#[derive(Table)]` and `#[derive(Key)]` |
 //! | `raft` | yes | the sans-I/O Raft core, the in-memory log, the in-process cluster |
 //! | `uuid` | no | `uuid::Uuid` as a key |
+//! | `zstd` | no | snapshot files that are compressed |
+//! | `encryption` | no | snapshot files that are encrypted |
 
 #![deny(unsafe_code)]
 

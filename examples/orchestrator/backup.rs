@@ -1,5 +1,5 @@
-//! Backs the database up while it works: a whole snapshot file first, then incremental ones, each of
-//! what has changed since the one before; and shows in the end that the chain restores.
+//! Backs the database up while it works: a whole snapshot file first, then incremental ones, each
+//! of what has changed since the one before; and shows in the end that the chain restores.
 
 use anyhow::{Result, ensure};
 use fsmdb::{Builder, SaveOptions, Snapshot};

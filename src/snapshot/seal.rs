@@ -8,8 +8,8 @@ use super::records::Records;
 use crate::digest::Digest;
 use crate::messagepack;
 
-/// A snapshot file whose frames have the given kinds (without flags) and payloads, with what depends
-/// on other bytes put right: the digests of tables and the end frame.
+/// A snapshot file whose frames have the given kinds (without flags) and payloads, with what
+/// depends on other bytes put right: the digests of tables and the end frame.
 #[must_use]
 pub fn seal(frames: &[(u8, Vec<u8>)]) -> Vec<u8> {
     let mut file = Vec::new();

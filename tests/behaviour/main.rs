@@ -34,6 +34,7 @@ mod programs_hostile;
 mod reads;
 mod revisions;
 mod schema;
+#[cfg(all(feature = "zstd", feature = "encryption"))]
 mod sealed;
 mod snapshots;
 mod statements;

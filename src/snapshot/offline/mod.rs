@@ -80,7 +80,7 @@ const WRITE_BYTES: usize = 128 * 1024;
 ///
 /// # Errors
 ///
-/// What `write` gives, and [`SnapshotError::File`] when a step fails.
+/// What `write` gives, and [`SnapshotError::Disk`] when a step fails.
 pub fn replace<T>(
     path: impl AsRef<Path>,
     write: impl FnOnce(&mut dyn Write) -> Result<T, OfflineError>,
