@@ -7,7 +7,6 @@ use super::state::TableState;
 use crate::crew::in_order;
 use crate::digest::Digest;
 use crate::error::Error;
-use crate::key::KeyBuf;
 use crate::limits::{BULK_ROWS_RESERVED, ENTRIES_PER_ROW_MAX, KEY_BYTES_MAX};
 use crate::revision::Revision;
 use crate::schema::{IndexKeys, TableSchema};
@@ -75,6 +74,12 @@ impl KeyedRows {
     /// The key that was added first.
     pub(crate) fn first_key(&self) -> Option<&[u8]> {
         (self.len() > 0).then(|| self.key(0))
+    }
+
+    /// The keys, as bytes and ends, and the rows with the number of entries that each has.
+    fn parted(self) -> ((Vec<u8>, Vec<usize>), (Vec<NewRow>, Vec<u32>)) {
+        let Self { bytes, ends, rows, asked, .. } = self;
+        ((bytes, ends), (rows, asked.expect("every batch was asked").counts))
     }
 
     /// The key that was added last.
@@ -182,17 +187,14 @@ impl TableState {
             *digest = sums.fold(Digest::default(), Digest::plus);
         }
         let sorted = table.sorted_entries(&mut batches, threads)?;
-        let rows = batches.into_iter().flat_map(|batch| {
-            let KeyedRows { bytes, ends, rows, asked, .. } = batch;
-            let counts = asked.expect("every batch was asked").counts;
-            let mut start = 0;
-            ends.into_iter().zip(rows).zip(counts).map(move |((end, row), count)| {
-                let key = KeyBuf::from(&bytes[start..end]);
-                start = end;
-                (key, row, count as usize)
-            })
+        let count = batches.iter().map(KeyedRows::len).sum();
+        let (keys, rows): (Vec<_>, Vec<_>) = batches.into_iter().map(KeyedRows::parted).unzip();
+        let rows = keys.iter().zip(rows).flat_map(|((bytes, ends), (rows, counts))| {
+            let starts = std::iter::once(0).chain(ends.iter().copied());
+            let keys = starts.zip(ends).map(|(start, end)| &bytes[start..*end]);
+            keys.zip(rows).zip(counts).map(|((key, row), count)| (key, row, count as usize))
         });
-        let mut rows = table.trees.fill(workspace, rows);
+        let mut rows = table.trees.fill(workspace, count, rows);
         for (position, index) in sorted.into_iter().enumerate() {
             table.trees.fill_index(workspace, position, |visit| index.for_each(visit), &mut rows);
         }

@@ -304,18 +304,19 @@ impl TableTrees {
         }
     }
 
-    /// Fills the empty primary tree from rows in strictly ascending order of their keys, each with
-    /// the number of entries it will have in the indexes; gives the rows back as the indexes need
+    /// Fills the empty primary tree from `count` rows in strictly ascending order of their keys, each
+    /// with the number of entries it will have in the indexes; gives the rows back as the indexes need
     /// them.
     pub(crate) fn fill<W: Workspace, K: AsRef<[u8]>>(
         &mut self,
         writer: &mut W,
+        count: usize,
         rows: impl Iterator<Item = (K, NewRow, usize)>,
     ) -> Vec<Filled> {
         let mut bulk = Bulk::new();
         // Only indexes ask for the rows again.
         let has_indexes = self.trees.len() > 1;
-        let mut settled = Vec::with_capacity(if has_indexes { rows.size_hint().0 } else { 0 });
+        let mut settled = Vec::with_capacity(if has_indexes { count } else { 0 });
         for (key, row, entries) in rows {
             assert!(*row.kind() == *self.trees[0].kind, "invariant 2");
             let key = key.as_ref();

@@ -40,7 +40,7 @@ fn filled(entries: &BTreeMap<Vec<u8>, u32>, is_bulk: bool) -> World {
     let One(mut trees) = world.newest.trees.clone();
     let rows = entries.iter().map(|(key, value)| (key, world.row(*value), 1));
     if is_bulk {
-        let mut rows = trees.fill(&mut writer, rows);
+        let mut rows = trees.fill(&mut writer, entries.len(), rows);
         let mut index: Vec<_> = entries.iter().enumerate().collect();
         index.sort_by_key(|(_, (key, value))| super::world::entry_of(**value, key));
         let index =

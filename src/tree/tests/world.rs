@@ -80,7 +80,7 @@ impl World {
         let (store, alive) = (Store::new(trees.clone()), Arc::default());
         let mut writer = store.write();
         let new = rows.iter().map(|(key, row)| (key, new_row(&alive, *row), 1));
-        let mut filled = trees.0.fill(&mut writer, new);
+        let mut filled = trees.0.fill(&mut writer, rows.len(), new);
         let entries = rows.iter().enumerate();
         let entries = entries.map(|(at, (key, (number, _)))| (entry_of(*number, key), at));
         let entries: BTreeMap<_, _> = entries.collect();
