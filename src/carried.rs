@@ -14,7 +14,7 @@ use std::sync::Arc;
 use crate::digest::Digest;
 
 /// Frames as they stand in a file.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Carried {
     pub(crate) tables: Vec<CarriedTable>,
     /// Names and contents; several of one name follow each other.
@@ -22,7 +22,7 @@ pub(crate) struct Carried {
 }
 
 /// A table that the schema does not have.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct CarriedTable {
     pub(crate) name: String,
     /// The number and the digest of its rows.

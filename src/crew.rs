@@ -47,7 +47,11 @@ pub(crate) fn in_order<I: Send, O: Send, E>(
     thread::scope(|scope| {
         let _end = End(&crew);
         for _ in 1..threads.min(SNAPSHOT_THREADS_MAX) {
-            scope.spawn(|| crew.serve(&work));
+            // One that cannot be started is done without: the caller works too.
+            let started = thread::Builder::new().spawn_scoped(scope, || crew.serve(&work));
+            if started.is_err() {
+                break;
+            }
         }
         crew.lead(threads * PIECES_PER_THREAD, &mut bring, &work, &mut take)
     })

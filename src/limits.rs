@@ -125,6 +125,13 @@ pub const COMMAND_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// [`INDEXES_PER_TABLE_MAX`] indexes each and the longest names, so that every schema can be saved.
 pub const HEADER_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// Most values, keys of maps and fields among them, that the header of a snapshot file consists of:
+/// room for the largest schema.
+///
+/// A value of one byte takes up to 32 when it is decoded, so that a small header could else need
+/// much memory. A header with more is malformed.
+pub const HEADER_VALUES_MAX: usize = TABLES_MAX * (8 * INDEXES_PER_TABLE_MAX + 64);
+
 // The name, the flag and the field names around them take less than 32 bytes beside the name.
 const _: () =
     assert!(HEADER_BYTES_MAX > TABLES_MAX * (INDEXES_PER_TABLE_MAX + 2) * (NAME_BYTES_MAX + 32));

@@ -66,6 +66,15 @@ fn offset_of_error<T: DeserializeOwned>(bytes: &[u8]) -> usize {
     deserializer.position() as usize
 }
 
+/// How many values, those inside others among them, `bytes` consist of, up to where they are none.
+pub(crate) fn count_values(bytes: &[u8]) -> usize {
+    let (mut position, mut count) = (0, 0);
+    while element_at(bytes, &mut position).is_some() {
+        count += 1;
+    }
+    count
+}
+
 /// Where the value begins in a record, which is an array of two revisions and the value; 0 in what
 /// is no record.
 pub(crate) fn value_of_record(record: &[u8]) -> usize {

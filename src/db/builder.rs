@@ -15,7 +15,7 @@ use crate::snapshot::{self, LoadOptions, SnapshotError};
 use crate::txn;
 use crate::watch::{AgeLimit, FeedLimits, OldSnapshot, Options};
 
-/// Describes a database: its tables, in the order in which snapshots write them.
+/// Describes a database: its tables, in any order.
 #[derive(Default)]
 pub struct Builder {
     tables: Vec<TableSchema>,

@@ -43,7 +43,9 @@ impl std::fmt::Debug for EncryptionKey {
 
 impl Drop for EncryptionKey {
     fn drop(&mut self) {
-        self.0 = std::hint::black_box([0; 32]);
+        self.0 = [0; 32];
+        // So that the store is not left out.
+        std::hint::black_box(&self.0);
     }
 }
 

@@ -35,7 +35,7 @@ pub enum SnapshotError {
     #[error("not a snapshot file: it does not begin with \"fsmdbSNP\"")]
     NotASnapshot,
     /// The file is of a format that this version does not read.
-    #[error("the file is of format {found}, this version reads format {supported}")]
+    #[error("the file is of format {found}, this version reads formats up to {supported}")]
     FormatVersion {
         /// The version in the file.
         found: u32,
@@ -57,6 +57,9 @@ pub enum SnapshotError {
     /// The file is encrypted, and no key was given.
     #[error("the file is encrypted: give its key")]
     NoKey,
+    /// A key was given, and the file is not encrypted: anybody could have written it.
+    #[error("the file is not encrypted, and a key was given: read it without")]
+    NotEncrypted,
     /// A chunk does not open: the key is another one, or somebody has changed the file.
     #[error("the chunk at byte {offset} does not open: another key, or it was changed on purpose")]
     Sealed {
@@ -274,6 +277,7 @@ impl SnapshotError {
             | Self::FormatVersion { .. }
             | Self::Unsupported { .. }
             | Self::NoKey
+            | Self::NotEncrypted
             | Self::Sealed { .. }
             | Self::TooMany { .. }
             | Self::Empty

@@ -335,6 +335,9 @@ impl<R: Read> FrameReader<R> {
         if self.version == 1 && head.kind != head.frame_kind() {
             return Err(malformed(offset, "its kind is unknown in format 1"));
         }
+        if head.frame_kind() == kind::END && head.kind != kind::END {
+            return Err(malformed(offset, "an end frame is one chunk as it stands"));
+        }
         if head.kind != kind::END {
             self.hash.update(&bytes);
         }

@@ -47,6 +47,8 @@ pub(crate) struct Delta {
     pub(crate) revision: Revision,
     pub(crate) applied: Applied,
     pub(crate) tables: Vec<DeltaTable>,
+    /// The sections that the state has then.
+    pub(crate) sections: Vec<(String, Arc<[u8]>)>,
 }
 
 /// What it does to one table.
@@ -75,6 +77,8 @@ pub(crate) fn load_delta<R: Read>(
     loader.refuse_migrations()?;
     read_tables(&mut reader, &mut loader, options)?;
     reader.finish()?;
+    loader.refuse_carried_changes()?;
+    let sections = std::mem::take(&mut loader.carried.sections);
     let tables = loader.tables.into_iter().filter_map(|table| {
         let Loading::Known(table) = table else { return None };
         let position = schema.position_of(&table.schema.name)?;
@@ -82,7 +86,8 @@ pub(crate) fn load_delta<R: Read>(
         Some(DeltaTable { position, deletes, rows, modified, removals, promised })
     });
     let Header { incarnation, revision, applied, .. } = header;
-    Ok(Delta { base, incarnation, revision, applied, tables: tables.collect() })
+    let tables = tables.collect();
+    Ok(Delta { base, incarnation, revision, applied, tables, sections })
 }
 
 /// Walks all frames and gives them to `loader`, decoded.

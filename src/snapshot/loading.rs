@@ -92,7 +92,7 @@ impl LoadingTable {
     }
 
     fn last_key(&self) -> Option<&[u8]> {
-        self.rows.iter().rev().find_map(KeyedRows::last_key)
+        self.rows.last().and_then(KeyedRows::last_key)
     }
 
     fn append(&mut self, decoded: DecodedRows) -> Result<(), SnapshotError> {
@@ -105,7 +105,9 @@ impl LoadingTable {
             return Err(self.decoder().out_of_order(first.0, first.1, next));
         }
         self.digest = self.digest.plus(digest);
-        self.rows.push(rows);
+        if rows.len() > 0 {
+            self.rows.push(rows);
+        }
         Ok(())
     }
 
@@ -159,6 +161,19 @@ impl Loader {
                 is_whole: header.base.is_none(),
             }),
         }
+    }
+
+    /// Refuses an incremental file that changes a table which is carried: nobody here can apply it.
+    pub(super) fn refuse_carried_changes(&self) -> Result<(), SnapshotError> {
+        let is_change = |table: &CarriedTable| {
+            table.frames.iter().any(|(frame_kind, _)| *frame_kind != kind::TABLE_END)
+        };
+        self.tables.iter().try_for_each(|table| match table {
+            Loading::Carried(table) if is_change(table) => {
+                Err(SnapshotError::UnknownTable { table: table.name.clone() })
+            }
+            _ => Ok(()),
+        })
     }
 
     /// Refuses a file of which rows would be migrated: it is based on rows as they were.
@@ -230,7 +245,12 @@ impl Loader {
                 Ok(None)
             }
             Step::Deletes(records) => {
-                if let Loading::Known(loading) = &mut self.tables[records.table] {
+                let table = records.table;
+                let Loading::Known(loading) = &mut self.tables[table] else {
+                    self.carry(table, kind::DELETES, records.into_payload())?;
+                    return Ok(Some(table));
+                };
+                {
                     let keys = records.iter().filter_map(|record| Some(record.ok()?.1.into()));
                     loading.deletes.extend(keys);
                 }

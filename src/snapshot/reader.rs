@@ -10,7 +10,7 @@ use super::error::SnapshotError;
 use super::format::{End, Header, Summary, TableEnd, TableHeader, kind};
 use super::frame::{Frame, FrameReader, malformed};
 use super::records::{RECORDS_HEADER_BYTES, RawTombstone, Records, tombstone_of};
-use crate::limits::{REVISION_MAX, TABLES_MAX};
+use crate::limits::{HEADER_VALUES_MAX, REVISION_MAX, TABLES_MAX};
 use crate::messagepack;
 
 /// The reader of one file; see the module.
@@ -60,9 +60,16 @@ impl<R: Read> SnapshotReader<R> {
         if frame.kind != kind::HEADER {
             return Err(malformed(frame.offset, "the first frame is not a header"));
         }
+        if messagepack::count_values(&frame.payload) > HEADER_VALUES_MAX {
+            return Err(malformed(frame.offset, "it has more values than any header"));
+        }
         let header: Header = decode(&frame.payload, frame.offset)?;
         check_header(&header, frame.offset)?;
         check_supported(&header)?;
+        if key.is_some() && header.encryption.is_none() {
+            // Whoever cannot encrypt could else put a file of his own in the place of one that is.
+            return Err(SnapshotError::NotEncrypted);
+        }
         if let Some(encryption) = &header.encryption {
             let key = key.ok_or(SnapshotError::NoKey)?;
             let cipher = Cipher::new(key, encryption, context_of(&frame.payload));
@@ -141,6 +148,15 @@ impl<R: Read> SnapshotReader<R> {
             kind::ROWS => {
                 let bytes = numbered.record_bytes();
                 self.summary.count(table, numbered.count.into(), bytes);
+                let (header, counted) = (&self.header.tables[table], &self.summary.tables[table]);
+                if counted.puts > header.rows {
+                    // Said before any of them is decoded.
+                    return Err(SnapshotError::RowCount {
+                        table: header.name.clone(),
+                        found: counted.puts,
+                        expected: header.rows,
+                    });
+                }
                 Ok(Step::Rows(numbered))
             }
             kind::DELETES => {

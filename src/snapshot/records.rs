@@ -118,6 +118,9 @@ impl Records {
                 return Ok(RawRow { row, offset, key: None, record });
             }
             let (key, record) = key_and_value(record).ok_or_else(|| malformed(offset, SHORT))?;
+            if record.len() > ROW_BYTES_MAX {
+                return Err(malformed(offset, "a row is longer than the limit"));
+            }
             let offset = offset + (ROW_HEAD_BYTES + key.len()) as u64;
             Ok(RawRow { row, offset, key: Some(key), record })
         })

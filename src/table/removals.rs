@@ -169,14 +169,23 @@ impl Removals {
         self.tombstones = (!left.by_age.is_empty()).then(|| Arc::new(left));
     }
 
-    /// What this becomes by what `newer` has beside it: floors, and tombstones that are younger
-    /// than these.
-    pub(crate) fn followed_by(&self, newer: &Self) -> Self {
-        let mut both = self.clone();
-        both.forget(newer.floors);
+    /// What this becomes by what `newer` has beside it: floors, and tombstones that are younger than
+    /// these; `limit` at most.
+    pub(crate) fn followed_by(&self, newer: &Self, limit: usize) -> Self {
+        let (mut both, mut floors) = (self.clone(), self.floors);
+        floors.rows = floors.rows.max(newer.floors.rows);
+        floors.entries = floors.entries.max(newer.floors.entries);
+        both.forget(floors);
+        if limit == 0 {
+            return both;
+        }
         for (revision, tree, key) in newer.iter() {
-            // What `newer` has not forgotten was within the limit when it was written.
+            // Old ones make room for new ones of the same key, so only the end is within the limit.
             both.bury(usize::MAX, tree, key, revision);
+        }
+        let Self { floors, tombstones, .. } = &mut both;
+        while let Some(all) = tombstones.as_mut().filter(|all| all.by_age.len() > limit) {
+            Arc::make_mut(all).forget_oldest(floors);
         }
         both
     }

@@ -14,6 +14,7 @@ use super::digests::digests_of;
 use super::draft::{Draft, Drafting};
 use super::read::Snapshot;
 use super::write::WriteTxn;
+use crate::carried::Carried;
 use crate::digest::{Digest, Digests};
 use crate::revision::Revision;
 use crate::root::{Contents, Root};
@@ -170,13 +171,38 @@ fn follow(root: Root, delta: Delta) -> Result<Root, SnapshotError> {
 /// Does what `delta` says; says whether there was anything to do.
 fn apply<W: Session<Contents>>(draft: &mut Draft<W>, delta: Delta) -> Result<bool, SnapshotError> {
     let digests = check_base(draft.contents(), &delta)?;
+    if delta.revision == delta.base.revision {
+        // Nothing has happened since, so there is nothing to do, and nothing may be said to be.
+        return delta.tables.iter().try_for_each(check_nothing).map(|()| false);
+    }
+    take_sections(draft.parts().0, delta.sections);
     for table in delta.tables {
         let schema = Arc::clone(draft.contents().table(table.position).schema());
         let before = digests.tables.iter().find(|digest| digest.table == *schema.name);
         let before = before.expect("every table has a digest").digest;
         apply_table(draft, &schema, table, before)?;
     }
-    Ok(delta.revision > delta.base.revision)
+    Ok(true)
+}
+
+/// Refuses changes between a version and itself.
+fn check_nothing(table: &DeltaTable) -> Result<(), SnapshotError> {
+    if table.deletes.is_empty() && table.rows.is_empty() {
+        return Ok(());
+    }
+    let message = "it changes rows and leads to the revision that it begins from".to_owned();
+    Err(SnapshotError::Malformed { offset: 0, message })
+}
+
+/// Carries the sections of the file in the place of those that were carried.
+fn take_sections(contents: &mut Contents, sections: Vec<(String, Arc<[u8]>)>) {
+    let before = contents.carried.as_deref();
+    if before.map_or(sections.is_empty(), |before| before.sections == sections) {
+        return;
+    }
+    let tables = before.map(|before| before.tables.clone()).unwrap_or_default();
+    let carried = Carried { tables, sections };
+    contents.carried = (!carried.is_empty()).then(|| Arc::new(carried));
 }
 
 /// The digests of the state, which must be that on which `delta` is based.
@@ -200,7 +226,13 @@ fn apply_table<W: Session<Contents>>(
     before: Digest,
 ) -> Result<(), SnapshotError> {
     let DeltaTable { position, deletes, rows, modified, removals, promised } = delta;
-    let removed_before = draft.contents().table(position).removals().clone();
+    let state = draft.contents().table(position);
+    let (removed_before, modified_before) = (state.removals().clone(), state.modified());
+    if modified < modified_before {
+        let table = &schema.name;
+        let message = format!("table {table} was modified at {modified_before}, not {modified}");
+        return Err(SnapshotError::Malformed { offset: 0, message });
+    }
     let mut sum =
         Sum { schema, digest: (!schema.keeps_digest).then_some(before), bytes: Vec::new() };
     for key in deletes {
@@ -228,7 +260,7 @@ fn apply_table<W: Session<Contents>>(
     }
     let table = draft.parts().0.table_mut(position);
     table.set_modified(modified);
-    table.set_removals(removed_before.followed_by(&removals));
+    table.set_removals(removed_before.followed_by(&removals, schema.tombstones));
     check_promise(table, promised, sum.digest)
 }
 

@@ -608,3 +608,32 @@ fn nesting_in_a_recursive_enum_is_refused_too() {
     let thread = std::thread::Builder::new().stack_size(512 * 1024 * 1024).spawn(check);
     thread.unwrap().join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
 }
+
+/// A frame of no rows is 17 bytes; a million of them must not be walked for each that follows.
+#[test]
+fn a_file_of_empty_frames_is_read_in_linear_time_and_memory() {
+    let mut frames = frames_of(&file_of(&small()));
+    frames.pop();
+    let rows = frames.remove(2);
+    (0..200_000).for_each(|_| frames.insert(2, rows_frame(1, &[])));
+    frames.insert(2, rows);
+    let file = seal_with_end(&frames, 4);
+    let (loaded, largest) = largest_during(|| load(&file));
+    assert_eq!(file_of(&loaded.unwrap()), file_of(&small()));
+    assert!(largest <= ALLOCATION_MAX, "{largest} bytes were allocated at once");
+}
+
+/// A header in which one byte becomes a string of 24 bytes, some millions of times.
+#[test]
+fn a_header_of_very_many_values_is_refused_before_it_is_decoded() {
+    let mut frames = frames_of(&file_of(&small()));
+    frames.pop();
+    change_header(&mut frames, |header| header.tables[0].key = vec![String::new(); 600_000]);
+    let file = seal(&frames[..1]);
+    // More than a chunk; what it is cut into does not matter here.
+    assert!(file.len() < 1024 * 1024);
+    let error = refused_also_by_inspect(&file);
+    assert!(matches!(error, SnapshotError::Malformed { offset: 12, .. }), "{error}");
+    let (_, largest) = largest_during(|| load(&file));
+    assert!(largest <= ALLOCATION_MAX, "{largest} bytes were allocated at once");
+}

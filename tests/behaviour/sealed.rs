@@ -126,6 +126,8 @@ fn an_encrypted_file_opens_with_its_key_alone_and_shows_no_row() {
         let (_, again) = saved(&db.read(), SaveOptions::new().encrypt(&key));
         assert!(file != again, "nonces are used once");
     }
+    let plain = load(&file_of(&db), LoadOptions::new().decrypt(&key)).unwrap_err();
+    assert!(matches!(plain, SnapshotError::NotEncrypted), "whoever has no key could have made it");
     assert_eq!(format!("{key:?}"), "EncryptionKey(..)");
 }
 

@@ -217,3 +217,19 @@ fn rows_of_format_1_have_no_keys_and_are_not_carried() {
     let error = Db::builder().table::<Node>().load_with(&file[..], options).unwrap_err();
     assert!(matches!(&error, SnapshotError::UnknownTable { table } if table == "services"));
 }
+
+#[test]
+fn an_incremental_file_that_changes_a_carried_table_is_refused_and_its_sections_are_taken() {
+    let newer = fewer().table::<Zone>().build().unwrap();
+    commit(&newer, |txn| drop(txn.insert(Zone { id: 1 }).unwrap()));
+    let (base, whole) = (newer.read(), file_of(&newer));
+    commit(&newer, |txn| drop(txn.insert(Zone { id: 2 }).unwrap()));
+    let mut link = Vec::new();
+    newer.read().save_since(&base, &mut link, fsmdb::SaveOptions::new()).unwrap();
+    let carry = || LoadOptions::new().unknown_tables_are_carried();
+    let older = fewer().load_with(whole.as_slice(), carry()).unwrap();
+    let before = file_of(&older);
+    let error = older.apply_incremental(link.as_slice(), carry()).unwrap_err();
+    assert!(matches!(&error, SnapshotError::UnknownTable { table } if table == "zones"), "{error}");
+    assert_eq!(file_of(&older), before);
+}

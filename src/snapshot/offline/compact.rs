@@ -14,7 +14,7 @@ use super::read::OfflineReader;
 use super::source::Source;
 use super::write::OfflineWriter;
 use crate::digest::Digest;
-use crate::limits::TOMBSTONES_MAX;
+use crate::limits::{TOMBSTONES_MAX};
 use crate::revision::Incarnation;
 use crate::snapshot::error::SnapshotError;
 use crate::snapshot::format::{Base, Summary};
@@ -88,7 +88,7 @@ pub fn compact<W: Write>(
         merge(&mut layers, &table.name, &mut writer)?;
         let mut removals = Removals::default();
         for layer in &layers {
-            removals = removals.followed_by(&layer.rows.removals);
+            removals = removals.followed_by(&layer.rows.removals, TOMBSTONES_MAX);
         }
         for (revision, tree, key) in removals.iter().filter(|_| table.removals.is_some()) {
             writer.write(&Item::Tombstone(StoredTombstone::new(revision, tree, key)))?;
@@ -127,7 +127,7 @@ fn survey(chain: &[Source<'_>]) -> Result<Survey, OfflineError> {
             while cursor.has_row {
                 cursor.advance()?;
             }
-            removals = removals.followed_by(&cursor.removals);
+            removals = removals.followed_by(&cursor.removals, TOMBSTONES_MAX);
         }
         tombstones.push(removals.len() as u64);
     }
