@@ -47,6 +47,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "txn",
         &[
+            "carried",
             "digest",
             "error",
             "key",

@@ -306,9 +306,9 @@ impl Db {
     /// Applies an incremental snapshot file to the current version, which must be the one that it
     /// is based on, as one commit; gives the revision that it leads to.
     ///
-    /// Watches, waits and feeds see one commit with the net changes. Memory follows the file. Without
-    /// [`keep_digests`](Builder::keep_digests) every row is encoded, to know that it is the right
-    /// state, while nobody else can write.
+    /// Watches, waits and feeds see one commit with the net changes. Memory follows the file.
+    /// Without [`keep_digests`](Builder::keep_digests) every row is encoded, to know that it is the
+    /// right state, while nobody else can write.
     ///
     /// # Errors
     ///

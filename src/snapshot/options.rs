@@ -141,8 +141,8 @@ impl<'a> LoadOptions<'a> {
         self
     }
 
-    /// The key of an encrypted file; one that is not encrypted is refused, because anybody could have
-    /// written it.
+    /// The key of an encrypted file; one that is not encrypted is refused, because anybody could
+    /// have written it.
     #[cfg(feature = "encryption")]
     #[must_use]
     pub fn decrypt(mut self, key: &EncryptionKey) -> Self {

@@ -169,8 +169,8 @@ impl Removals {
         self.tombstones = (!left.by_age.is_empty()).then(|| Arc::new(left));
     }
 
-    /// What this becomes by what `newer` has beside it: floors, and tombstones that are younger than
-    /// these; `limit` at most.
+    /// What this becomes by what `newer` has beside it: floors, and tombstones that are younger
+    /// than these; `limit` at most.
     pub(crate) fn followed_by(&self, newer: &Self, limit: usize) -> Self {
         let (mut both, mut floors) = (self.clone(), self.floors);
         floors.rows = floors.rows.max(newer.floors.rows);

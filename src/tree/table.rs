@@ -304,9 +304,9 @@ impl TableTrees {
         }
     }
 
-    /// Fills the empty primary tree from `count` rows in strictly ascending order of their keys, each
-    /// with the number of entries it will have in the indexes; gives the rows back as the indexes need
-    /// them.
+    /// Fills the empty primary tree from `count` rows in strictly ascending order of their keys,
+    /// each with the number of entries it will have in the indexes; gives the rows back as the
+    /// indexes need them.
     pub(crate) fn fill<W: Workspace, K: AsRef<[u8]>>(
         &mut self,
         writer: &mut W,

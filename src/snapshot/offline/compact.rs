@@ -14,7 +14,7 @@ use super::read::OfflineReader;
 use super::source::Source;
 use super::write::OfflineWriter;
 use crate::digest::Digest;
-use crate::limits::{TOMBSTONES_MAX};
+use crate::limits::TOMBSTONES_MAX;
 use crate::revision::Incarnation;
 use crate::snapshot::error::SnapshotError;
 use crate::snapshot::format::{Base, Summary};
