@@ -100,7 +100,7 @@ impl<W: Write> FrameWriter<W> {
         FileHash(self.hash.finalize().into())
     }
 
-    /// Encrypts all chunks from here on but those of the end frame.
+    /// Encrypts all chunks from here on.
     pub(super) fn encrypt(&mut self, cipher: Cipher) {
         self.cipher = Some(cipher);
     }
@@ -113,11 +113,11 @@ impl<W: Write> FrameWriter<W> {
     pub(super) fn chunk(&mut self, chunk: Chunk) -> Result<(), SnapshotError> {
         let Chunk { kind: chunk_kind, payload } = chunk;
         let stored = match &self.cipher {
-            Some(cipher) if chunk_kind != kind::END => {
+            Some(cipher) => {
                 self.sealed += 1;
                 cipher.seal(self.sealed, chunk_kind, &payload)
             }
-            _ => payload,
+            None => payload,
         };
         let length = u32::try_from(stored.len()).expect("a chunk is below its limit of 2^32");
         self.previous = checksum(self.previous, length, chunk_kind, &stored);
@@ -257,7 +257,7 @@ impl<R: Read> FrameReader<R> {
         self.is_compressed = true;
     }
 
-    /// Opens all chunks from here on but those of the end frame.
+    /// Opens all chunks from here on.
     pub(super) fn decrypt(&mut self, cipher: Cipher) {
         self.cipher = Some(cipher);
     }
@@ -372,12 +372,12 @@ impl<R: Read> FrameReader<R> {
     /// Undoes encryption and compression.
     fn opened(&mut self, head: &Head, stored: Vec<u8>) -> Result<Vec<u8>, SnapshotError> {
         let raw = match &self.cipher {
-            Some(cipher) if head.kind != kind::END => {
+            Some(cipher) => {
                 self.opened += 1;
                 let opened = cipher.open(self.opened, head.kind, &stored);
                 opened.ok_or(SnapshotError::Sealed { offset: head.offset })?
             }
-            _ => stored,
+            None => stored,
         };
         if !head.is_compressed() {
             return Ok(raw);
