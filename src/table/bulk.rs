@@ -140,8 +140,13 @@ impl TableState {
         }
         let (mut values, mut keys) = (IndexKeys::default(), EntryKeys::default());
         let mut asked = Asked::default();
+        if self.schema.indexes.is_empty() {
+            // Nothing is asked of the rows, so they are not even looked at.
+            asked.counts = vec![0; rows.len()];
+        }
         asked.entries.resize_with(self.schema.indexes.len(), EntriesOfRows::default);
-        for (key, row) in rows.iter() {
+        let with_entries = if self.schema.indexes.is_empty() { 0 } else { rows.len() };
+        for (key, row) in rows.iter().take(with_entries) {
             let mut count = 0;
             for (position, entries) in asked.entries.iter_mut().enumerate() {
                 keys.fill(&mut values, &self.schema, position, row.borrow(), key);
