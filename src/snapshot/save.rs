@@ -7,7 +7,7 @@ use std::io::Write;
 use std::ops::{Bound, ControlFlow};
 
 use super::batch::{Batch, Encoded, EncodedFrame};
-use super::codec::{self, Cipher};
+use super::codec::{self, Cipher, EncryptionKey};
 use super::error::SnapshotError;
 use super::format::{
     Base, End, FORMAT_VERSION, Header, IndexHeader, Progress, RemovalsHeader, Summary, TableEnd,
@@ -50,13 +50,7 @@ pub(crate) fn save<W: Write>(
 ) -> Result<Summary, SnapshotError> {
     let threads = options.thread_count();
     let plan = Plan::new(root, since, &options)?;
-    let mut frames = FrameWriter::new(target)?;
-    let header = encode(&plan.header);
-    let context = context_of(&header);
-    frames.frame(kind::HEADER, header)?;
-    if let (Some(key), Some(encryption)) = (&options.key, &plan.header.encryption) {
-        frames.encrypt(Cipher::new(key, encryption, context).expect("a salt of its own"));
-    }
+    let frames = begin(target, &plan.header, encode(&plan.header), options.key.as_ref())?;
     let level = options.level;
     let mut saver = Saver {
         plan: &plan,
@@ -72,6 +66,22 @@ pub(crate) fn save<W: Write>(
     let work = |piece| Piece::worked(piece, level);
     in_order(threads, || Ok(pieces.next()), work, |piece| saver.take(piece))?;
     saver.finish(root)
+}
+
+/// Writes the head of a file; what follows it is encrypted if the head says so.
+pub(super) fn begin<W: Write>(
+    target: W,
+    header: &Header,
+    encoded: Vec<u8>,
+    key: Option<&EncryptionKey>,
+) -> Result<FrameWriter<W>, SnapshotError> {
+    let mut frames = FrameWriter::new(target)?;
+    let context = context_of(&encoded);
+    frames.frame(kind::HEADER, encoded)?;
+    if let (Some(key), Some(encryption)) = (key, &header.encryption) {
+        frames.encrypt(Cipher::new(key, encryption, context).expect("a salt of its own"));
+    }
+    Ok(frames)
 }
 
 /// What goes into the file, in its order.

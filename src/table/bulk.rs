@@ -138,15 +138,25 @@ impl TableState {
         if rows.longest > KEY_BYTES_MAX {
             return Err(self.too_long(None, rows.longest));
         }
+        let mut asked = if self.schema.indexes.is_empty() {
+            // Nothing is asked of the rows, so they are not even looked at.
+            Asked { counts: vec![0; rows.len()], ..Asked::default() }
+        } else {
+            self.ask_for_entries(rows)?
+        };
+        if self.schema.keeps_digest {
+            asked.digest = Some(self.sum_of(rows)?);
+        }
+        rows.asked = Some(asked);
+        Ok(())
+    }
+
+    /// The entries of `rows` in every index.
+    fn ask_for_entries(&self, rows: &KeyedRows) -> Result<Asked, Error> {
         let (mut values, mut keys) = (IndexKeys::default(), EntryKeys::default());
         let mut asked = Asked::default();
-        if self.schema.indexes.is_empty() {
-            // Nothing is asked of the rows, so they are not even looked at.
-            asked.counts = vec![0; rows.len()];
-        }
         asked.entries.resize_with(self.schema.indexes.len(), EntriesOfRows::default);
-        let with_entries = if self.schema.indexes.is_empty() { 0 } else { rows.len() };
-        for (key, row) in rows.iter().take(with_entries) {
+        for (key, row) in rows.iter() {
             let mut count = 0;
             for (position, entries) in asked.entries.iter_mut().enumerate() {
                 keys.fill(&mut values, &self.schema, position, row.borrow(), key);
@@ -160,11 +170,7 @@ impl TableState {
             }
             asked.counts.push(count);
         }
-        if self.schema.keeps_digest {
-            asked.digest = Some(self.sum_of(rows)?);
-        }
-        rows.asked = Some(asked);
-        Ok(())
+        Ok(asked)
     }
 
     /// The table with the rows of `batches`, which are in strictly ascending order of their keys
@@ -232,9 +238,9 @@ impl TableState {
                 Ok::<_, Error>(())
             },
         )?;
-        for (position, sorted) in all.iter().enumerate() {
-            // Entries of a non-unique index end in the primary key, so only a unique one can
-            // repeat.
+        // Entries of a non-unique index end in the primary key, so only a unique one can repeat.
+        let unique = all.iter().enumerate().filter(|index| self.schema.indexes[index.0].unique);
+        for (position, sorted) in unique {
             if let Some((entry, mut row)) = sorted.repeated() {
                 let batch = batches.iter().find(|batch| {
                     let is_in = row < batch.len();

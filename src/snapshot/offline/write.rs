@@ -17,15 +17,16 @@ use crate::limits::{
 };
 use crate::messagepack;
 use crate::revision::Revision;
-use crate::snapshot::codec::{self, Cipher, EncryptionKey};
+use crate::snapshot::codec;
 use crate::snapshot::error::SnapshotError;
-use crate::snapshot::format::{End, FORMAT_VERSION, Header, Progress, Summary, TableEnd, kind};
+use crate::snapshot::format::{End, FORMAT_VERSION, Progress, Summary, TableEnd, kind};
 use crate::snapshot::frame::{FrameWriter, chunks_of};
 use crate::snapshot::options::SaveOptions;
-use crate::snapshot::reader::{check_header, context_of, encode};
+use crate::snapshot::reader::{check_header, encode};
 use crate::snapshot::records::{
     RawTombstone, RecordWriter, tombstone_of, write_row_head, write_tombstone,
 };
+use crate::snapshot::save::begin;
 
 /// Writes a snapshot file from items, in the order in which an
 /// [`OfflineReader`](super::OfflineReader) gives them.
@@ -348,22 +349,6 @@ impl<'p, W: Write> OfflineWriter<'p, W> {
         }
         Ok(())
     }
-}
-
-/// Writes the head of a file; what follows it is encrypted if the head says so.
-fn begin<W: Write>(
-    target: W,
-    header: &Header,
-    encoded: Vec<u8>,
-    key: Option<&EncryptionKey>,
-) -> Result<FrameWriter<W>, SnapshotError> {
-    let mut frames = FrameWriter::new(target)?;
-    let context = context_of(&encoded);
-    frames.frame(kind::HEADER, encoded)?;
-    if let (Some(key), Some(encryption)) = (key, &header.encryption) {
-        frames.encrypt(Cipher::new(key, encryption, context).expect("a salt of its own"));
-    }
-    Ok(frames)
 }
 
 /// Appends what stands before the value of a record.
