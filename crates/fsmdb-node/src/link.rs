@@ -1,0 +1,80 @@
+//! The line between a node and its transport.
+//!
+//! # Invariants
+//!
+//! 1. Nothing here blocks: a full queue loses the message and says so, as a network would.
+//! 2. `from` is who the transport has authenticated, never what a message says of itself. A
+//!    transport hands in no message whose sender or receiver is another one.
+//! 3. Every callback is called exactly once, whatever became of the connection.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use fsmdb::raft::Message;
+
+/// Why a message or request was not handed to the network, or not answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LinkError {
+    /// No address is known for this peer.
+    #[error("no address is known for the peer")]
+    UnknownPeer,
+    /// There is no connection; nothing was sent.
+    #[error("the peer is not connected")]
+    NotConnected,
+    /// The peer's queue is full; nothing was sent.
+    #[error("the queue to the peer is full")]
+    Full,
+    /// The body is longer than [`REQUEST_BYTES_MAX`](crate::limits::REQUEST_BYTES_MAX).
+    #[error("the request is too long")]
+    TooLong,
+    /// The connection ended, or the deadline passed, after something may have been sent.
+    #[error("no answer: what was sent may have arrived")]
+    Lost,
+}
+
+/// Called with the outcome of one sent snapshot: whether the receiver has all of it, verified.
+pub type SnapshotDone = Box<dyn FnOnce(bool) + Send>;
+
+/// Called with the answer to one request.
+pub type RequestDone = Box<dyn FnOnce(Result<Vec<u8>, LinkError>) + Send>;
+
+/// Answers one request of a peer; dropped unanswered, the peer learns [`LinkError::Lost`].
+pub type Responder = Box<dyn FnOnce(Vec<u8>) + Send>;
+
+/// What a node asks of its transport. Methods return at once.
+pub trait Transport: Send + Sync + 'static {
+    /// Queues a message for its receiver, in order with other messages to it.
+    ///
+    /// # Errors
+    ///
+    /// [`LinkError`] when nothing was queued.
+    fn send(&self, message: Message) -> Result<(), LinkError>;
+
+    /// Sends the file at `path` and then the snapshot message, apart from other messages.
+    fn send_snapshot(&self, message: Message, path: PathBuf, done: SnapshotDone);
+
+    /// Sends a request of the application (a forwarded proposal or read) and waits for its answer
+    /// at most `timeout`. Never sent twice.
+    fn request(&self, to: u64, body: Vec<u8>, timeout: Duration, done: RequestDone);
+
+    /// Replaces the addresses of peers; connections to those that are gone are closed.
+    fn set_peers(&self, addresses: BTreeMap<u64, String>);
+}
+
+/// What a transport hands to its node. Methods return at once.
+pub trait Inbound: Send + Sync + 'static {
+    /// A message of Raft arrived from `message.from()`, which is authenticated.
+    fn message(&self, message: Message);
+
+    /// A snapshot arrived whole at `path` and its bytes are verified; the node takes the file away
+    /// (by renaming it) and answers whether it has taken it.
+    fn snapshot(&self, message: Message, path: PathBuf, done: SnapshotDone);
+
+    /// A request of a peer's application.
+    fn request(&self, from: u64, body: Vec<u8>, respond: Responder);
+
+    /// A peer cannot be reached, or a queued message to it was lost.
+    fn unreachable(&self, peer: u64);
+}
