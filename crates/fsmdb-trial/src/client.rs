@@ -5,6 +5,7 @@
 //! 1. A call is noted before it is sent. It has an end only when the answer was read.
 //! 2. A call that was refused is forgotten: should the journal have it, nobody has asked for it.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::str::FromStr;
@@ -81,7 +82,8 @@ pub struct Load {
 }
 
 impl Load {
-    /// Starts `clients` clients with `keys` registers between them.
+    /// Starts `clients` clients with `keys` registers between them, which are new ones every
+    /// second.
     ///
     /// # Errors
     ///
@@ -104,7 +106,7 @@ impl Load {
                 numbers: Numbers::new(seed ^ id.rotate_left(32)),
                 stop: Arc::clone(&stop),
                 answered: Arc::clone(&answered),
-                seen: vec![None; usize::try_from(keys).unwrap_or(usize::MAX)],
+                seen: BTreeMap::new(),
                 history: Vec::new(),
             };
             let thread = thread::Builder::new().name(format!("client-{id}"));
@@ -127,7 +129,7 @@ impl Load {
     #[must_use]
     pub fn stop(self) -> Vec<Call> {
         self.stop.store(true, Ordering::Relaxed);
-        let histories = self.threads.into_iter().map(|thread| thread.join());
+        let histories = self.threads.into_iter().map(JoinHandle::join);
         histories.flat_map(|history| history.expect("a client panicked")).collect()
     }
 }
@@ -140,8 +142,8 @@ struct Worker {
     numbers: Numbers,
     stop: Arc<AtomicBool>,
     answered: Arc<AtomicU64>,
-    /// What this client last found in each register.
-    seen: Vec<Option<u64>>,
+    /// What this client last found in registers.
+    seen: BTreeMap<u64, u64>,
     history: Vec<Call>,
 }
 
@@ -183,16 +185,19 @@ impl Worker {
 
     /// Values are unique, so that what is read tells who wrote it.
     fn next_call(&mut self, sequence: u64) -> Call {
-        let key = self.numbers.below(self.keys);
+        // New registers after a while, so that those who look for an order have few calls whose
+        // outcome is unknown in each.
+        let began = self.clock.now();
+        let key = began / REGISTERS_LAST * self.keys + self.numbers.below(self.keys);
         let value = (self.id << 40) | sequence;
-        let seen = usize::try_from(key).ok().and_then(|key| self.seen.get(key).copied()).flatten();
+        let seen = self.seen.get(&key).copied();
         let operation = match self.numbers.below(4) {
             0 | 1 => Operation::Get,
             2 => Operation::Put(value),
             _ => Operation::Swap { expected: seen, value },
         };
         let id = CallId { client: self.id, sequence };
-        Call { id, key, operation, began: self.clock.now(), end: None }
+        Call { id, key, operation, began, end: None }
     }
 
     /// Notes the answer to the last call.
@@ -201,10 +206,8 @@ impl Worker {
         let Some(call) = self.history.last_mut() else { return };
         call.end = Some(End { at, answer, revision });
         self.answered.fetch_add(1, Ordering::Relaxed);
-        if let Answer::Value(found) = answer
-            && let Some(seen) = usize::try_from(call.key).ok().and_then(|k| self.seen.get_mut(k))
-        {
-            *seen = found;
+        if let Answer::Value(Some(found)) = answer {
+            self.seen.insert(call.key, found);
         }
     }
 }
@@ -213,3 +216,5 @@ impl Worker {
 const CALL_TIME: Duration = Duration::from_secs(5);
 /// How long a client waits before it dials again.
 const REDIAL_TIME: Duration = Duration::from_millis(5);
+/// How many nanoseconds clients stay with the same registers.
+const REGISTERS_LAST: u64 = 1_000_000_000;
