@@ -135,7 +135,7 @@ pub enum StorageError {
         /// The file.
         path: PathBuf,
         /// What is wrong, with the byte where it is.
-        source: SnapshotError,
+        source: Box<SnapshotError>,
     },
     /// A state machine could not be rebuilt from a snapshot.
     #[error("state machine cannot be rebuilt from {}: {source}", path.display())]
@@ -143,7 +143,7 @@ pub enum StorageError {
         /// The snapshot file.
         path: PathBuf,
         /// The machine's words, with the byte where the file is damaged.
-        source: MachineError,
+        source: Box<MachineError>,
     },
     /// No snapshot that the log can go on from is whole.
     #[error(

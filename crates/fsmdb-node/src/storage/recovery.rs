@@ -120,7 +120,7 @@ fn install<F: Fsm>(
 ) -> Result<(), StorageError> {
     let at = Applied { index: snapshot.index, term: snapshot.term };
     let refused =
-        |path: PathBuf| move |source| StorageError::Machine { path: path.clone(), source };
+        |path: PathBuf| move |source| StorageError::Machine { path, source: Box::new(source) };
     // The founding has no data: nothing was applied before it.
     if snapshot.reference.is_empty() {
         return machine.skip(at).map_err(refused(directory.log_path()));

@@ -107,7 +107,7 @@ impl SnapshotFiles {
         }
         let path = self.folder.join(reference::name_of(at));
         let saved = snapshot.save_to_path(&path, options);
-        saved.map_err(|source| StorageError::Snapshot { path: path.clone(), source })?;
+        saved.map_err(|source| damaged(&path, source))?;
         let reference = self.verify(&path, at)?.to_bytes();
         Ok(BuiltSnapshot { at, reference })
     }
@@ -181,8 +181,7 @@ impl SnapshotFiles {
         let mut source = Hashing { file, hasher: blake3::Hasher::new(), bytes: 0 };
         let buffered = BufReader::with_capacity(READ_BYTES, &mut source);
         let summary = inspect_with(buffered, self.key.as_ref());
-        let damaged = |source: SnapshotError| StorageError::Snapshot { path: path.into(), source };
-        let summary = summary.map_err(damaged)?;
+        let summary = summary.map_err(|source| damaged(path, source))?;
         io::copy(&mut source, &mut io::sink()).map_err(failed("read", path))?;
         if summary.base.is_some() {
             return Err(wrong(path, at, "it holds changes alone".to_owned()));
@@ -193,6 +192,10 @@ impl SnapshotFiles {
         let (bytes, hash) = (source.bytes, *source.hasher.finalize().as_bytes());
         Ok(SnapshotReference { term: at.term, index: at.index, bytes, hash })
     }
+}
+
+fn damaged(path: &Path, source: SnapshotError) -> StorageError {
+    StorageError::Snapshot { path: path.into(), source: Box::new(source) }
 }
 
 fn wrong(path: &Path, at: Applied, reason: String) -> StorageError {
