@@ -6,8 +6,10 @@
 //!
 //! - `link`: what a node asks of a transport and what a transport hands to a node.
 //! - `limits`: every bound of this crate with its reason.
+//! - `transport`: messages, requests and snapshots between nodes, over TCP with mutual TLS.
 
 #![deny(unsafe_code)]
 
 pub mod limits;
 pub mod link;
+pub mod transport;

@@ -1,0 +1,92 @@
+//! Frames on a stream of bytes, with time limits and counts.
+//!
+//! # Invariants
+//!
+//! 1. Memory for a frame grows with what has arrived of it, never with what its head says.
+//! 2. Waiting for a frame can be given up and begun again without losing a byte; writing cannot.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::time::timeout;
+
+use super::counters::Counters;
+use super::error::ConnectionError;
+use super::frame::{self, Decoded, Kind};
+use crate::limits::{READ_BYTES, READ_BYTES_KEPT};
+
+/// Both directions of a connection.
+pub(super) trait Duplex: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Duplex for T {}
+
+/// A connection, encrypted or not.
+pub(super) type Stream = Box<dyn Duplex>;
+
+/// The frames that arrive.
+pub(super) struct FrameReader<R> {
+    read: R,
+    counters: Arc<Counters>,
+    buffer: Vec<u8>,
+    /// Where the next frame begins.
+    start: usize,
+}
+
+impl<R: AsyncRead + Unpin> FrameReader<R> {
+    pub(super) fn new(read: R, counters: Arc<Counters>) -> Self {
+        Self { read, counters, buffer: Vec::new(), start: 0 }
+    }
+
+    /// The next frame, which must be whole within `limit`.
+    pub(super) async fn next(&mut self, limit: Duration) -> Result<(Kind, &[u8]), ConnectionError> {
+        let (kind, payload) = match timeout(limit, self.arrive()).await {
+            Ok(arrived) => arrived?,
+            Err(_) => return Err(ConnectionError::Silent),
+        };
+        Ok((kind, &self.buffer[payload]))
+    }
+
+    async fn arrive(&mut self) -> Result<(Kind, Range<usize>), ConnectionError> {
+        loop {
+            if let Decoded::Whole(frame, length) = frame::decode(&self.buffer[self.start..])? {
+                let end = self.start + length;
+                let found = (frame.kind, end - frame.payload.len()..end);
+                self.start = end;
+                self.counters.received(length);
+                return Ok(found);
+            }
+            self.make_room();
+            if self.read.read_buf(&mut self.buffer).await? == 0 {
+                return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
+            }
+        }
+    }
+
+    fn make_room(&mut self) {
+        self.buffer.drain(..self.start);
+        self.start = 0;
+        if self.buffer.is_empty() && self.buffer.capacity() > READ_BYTES_KEPT {
+            self.buffer = Vec::new();
+        }
+        self.buffer.reserve(READ_BYTES);
+    }
+}
+
+/// Writes whole frames, within `limit`.
+pub(super) async fn write_frames<W: AsyncWrite + Unpin>(
+    write: &mut W,
+    bytes: &[u8],
+    frames: u64,
+    limit: Duration,
+    counters: &Counters,
+) -> Result<(), ConnectionError> {
+    let writing = async {
+        write.write_all(bytes).await?;
+        write.flush().await
+    };
+    timeout(limit, writing).await.map_err(|_| ConnectionError::Silent)??;
+    counters.sent(frames, bytes.len());
+    Ok(())
+}
