@@ -44,6 +44,8 @@ pub struct TransportStats {
 pub struct PeerStats {
     /// Whether messages have a connection.
     pub connected: bool,
+    /// Whether requests have a connection.
+    pub takes_requests: bool,
     /// Messages in the queue.
     pub queued_messages: usize,
     /// Bytes in the queue.

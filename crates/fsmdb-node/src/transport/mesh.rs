@@ -301,8 +301,14 @@ impl Mesh {
         let peers = lock(&self.peers).by_id.clone();
         let of = |peer: &Peer| {
             let (connected, queued_messages, queued_bytes) = peer.messages.depth();
-            let requests_in_flight = peer.requests.in_flight();
-            PeerStats { connected, queued_messages, queued_bytes, requests_in_flight }
+            let (takes_requests, requests_in_flight) = peer.requests.depth();
+            PeerStats {
+                connected,
+                takes_requests,
+                queued_messages,
+                queued_bytes,
+                requests_in_flight,
+            }
         };
         self.counters.read(peers.iter().map(|(id, peer)| (*id, of(peer))).collect())
     }

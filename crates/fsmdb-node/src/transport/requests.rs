@@ -67,6 +67,7 @@ pub(super) struct RequestBook {
 #[derive(Default)]
 struct State {
     open: bool,
+    connected: bool,
     next: u64,
     queued: VecDeque<(u64, Vec<u8>)>,
     queued_bytes: usize,
@@ -127,8 +128,10 @@ impl RequestBook {
         drop(ended); // each asker learns its fate
     }
 
-    pub(super) fn in_flight(&self) -> usize {
-        lock(&self.state).askers.len()
+    /// Whether there is a connection, and how many wait for an answer.
+    pub(super) fn depth(&self) -> (bool, usize) {
+        let state = lock(&self.state);
+        (state.connected, state.askers.len())
     }
 
     /// Makes frames of what waits, up to the size that a write should have; returns their count.
@@ -205,6 +208,7 @@ pub(super) async fn expire(peer: Arc<Peer>) {
 pub(super) async fn ask(mesh: &Mesh, peer: &Peer, stream: Stream) -> ConnectionError {
     let (read, write) = tokio::io::split(stream);
     let frames = FrameReader::new(read, Arc::clone(&mesh.counters));
+    lock(&peer.requests.state).connected = true;
     // What was asked during the attempt has woken nobody.
     peer.requests.waiting.notify_one();
     tokio::select! {
