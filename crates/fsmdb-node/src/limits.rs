@@ -45,8 +45,8 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time between two signs of life, unless the configuration says otherwise.
 pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Silence, or time in one write, after which a connection is taken for dead and closed, unless
-/// the configuration says otherwise. A few signs of life may be late.
+/// Time without a byte that is read, or taken in a write, after which a connection is taken for
+/// dead and closed, unless the configuration says otherwise. A few signs of life may be late.
 pub const PEER_SILENCE_MAX: Duration = Duration::from_secs(5);
 
 /// First pause before a peer is dialled again, unless the configuration says otherwise; doubled
@@ -63,9 +63,9 @@ pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Threads of a transport's runtime: one can encrypt a snapshot while the other carries heartbeats.
 pub const TRANSPORT_THREADS: usize = 2;
 
-/// Threads of a transport that wait for the disk: one transfer out and one in at full speed, and
-/// some for those that come together. Further work waits for one.
-pub const TRANSPORT_DISK_THREADS: usize = 4;
+/// Threads of a transport that wait for the disk, and for the addresses of names: some for each of
+/// the peers that a group has. Further work waits for one.
+pub const TRANSPORT_DISK_THREADS: usize = 16;
 
 /// How long the end of a transport waits for what runs; then its threads are left behind.
 pub const TRANSPORT_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);

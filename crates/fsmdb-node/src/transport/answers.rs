@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::io::AsyncWrite;
 use tokio::sync::Notify;
+use tokio::time::{MissedTickBehavior, interval};
 
 use super::error::ConnectionError;
 use super::frame::{self, Kind};
@@ -51,8 +52,6 @@ struct Answers {
 
 #[derive(Default)]
 struct State {
-    /// Signs of life to send.
-    echo: bool,
     /// Requests that arrived and whose answer is not written.
     in_flight: usize,
     queued: VecDeque<(u64, Outcome, Vec<u8>)>,
@@ -74,19 +73,10 @@ impl Answers {
         self.waiting.notify_one();
     }
 
-    fn echo(&self) {
-        lock(&self.state).echo = true;
-        self.waiting.notify_one();
-    }
-
     /// Makes frames of what waits, up to the size that a write should have; returns their count.
     fn take(&self, into: &mut Vec<u8>) -> u64 {
         let mut state = lock(&self.state);
         let mut frames = 0;
-        if std::mem::take(&mut state.echo) {
-            frame::encode(Kind::KeepAlive, &[], into);
-            frames += 1;
-        }
         while let Some((number, outcome, body)) = state.queued.pop_front() {
             state.queued_bytes -= body.len();
             state.in_flight -= 1;
@@ -124,10 +114,7 @@ pub(super) async fn serve(mesh: &Mesh, from: u64, seat: &Seat, stream: Stream) -
     let reading = async {
         loop {
             let outcome = match frames.next(mesh.timing.silence).await {
-                Ok((Kind::KeepAlive, _)) => {
-                    answers.echo();
-                    Ok(())
-                }
+                Ok((Kind::KeepAlive, _)) => Ok(()),
                 Ok((Kind::Request, payload)) => hand_in(mesh, from, seat, &answers, payload),
                 Ok((kind, _)) => Err(ConnectionError::Unexpected(kind)),
                 Err(error) => Err(error),
@@ -176,10 +163,15 @@ async fn write_answers(
     answers: &Answers,
     mut write: impl AsyncWrite + Unpin,
 ) -> ConnectionError {
+    let mut tick = interval(mesh.timing.keep_alive);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        answers.waiting.notified().await;
-        let mut bytes = Vec::new();
-        let frames = answers.take(&mut bytes);
+        let (mut bytes, mut frames) = (Vec::new(), 1);
+        tokio::select! {
+            biased;
+            _ = tick.tick() => frame::encode(Kind::KeepAlive, &[], &mut bytes),
+            () = answers.waiting.notified() => frames = answers.take(&mut bytes),
+        }
         let limit = mesh.timing.silence;
         if let Err(error) = write_frames(&mut write, &bytes, frames, limit, &mesh.counters).await {
             return error;

@@ -100,9 +100,7 @@ pub(super) async fn receive(
     let taking = async {
         let verdict = match take(mesh, from, seat, frames, &replies).await {
             Ok(verdict) => verdict,
-            Err(ConnectionError::Io(error))
-                if error.kind() != std::io::ErrorKind::UnexpectedEof =>
-            {
+            Err(ConnectionError::Disk(error)) => {
                 slog::warn!(mesh.log, "a snapshot cannot be stored"; "reason" => %error);
                 Verdict::Disk
             }

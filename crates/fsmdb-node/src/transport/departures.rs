@@ -91,7 +91,7 @@ pub(super) async fn on_disk<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> Result<T, ConnectionError> {
     let done = tokio::task::spawn_blocking(work).await;
-    Ok(done.map_err(io::Error::other)??)
+    done.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(ConnectionError::Disk)
 }
 
 /// Sends what the peer does not have yet; returns how many bytes that were.
@@ -172,7 +172,7 @@ async fn write_chunks(
     write: &mut (impl AsyncWrite + Unpin),
 ) -> ConnectionError {
     let write_all = async {
-        file.seek(offset)?;
+        file.seek(offset).map_err(ConnectionError::Disk)?;
         let begun = Instant::now();
         loop {
             let (read, chunk) = on_disk(move || {

@@ -58,6 +58,8 @@ pub enum TransportError {
 pub(super) enum ConnectionError {
     #[error("{0}")]
     Io(#[from] io::Error),
+    #[error("the disk failed: {0}")]
+    Disk(io::Error),
     #[error("{0}")]
     Frame(#[from] FrameError),
     #[error("{0}")]

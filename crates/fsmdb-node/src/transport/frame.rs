@@ -27,7 +27,7 @@ const MESSAGE_HEAD_BYTES: usize = 4;
 /// What a frame is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A sign of life, answered by one.
+    /// A sign of life, which both sides give all the time.
     KeepAlive = 1,
     /// Messages of Raft, each behind its length.
     Messages = 2,

@@ -59,7 +59,7 @@ async fn attend(mesh: Arc<Mesh>, tcp: TcpStream, address: SocketAddr, place: Own
         () = seat.left() => Err(ConnectionError::Superseded),
     };
     if let Err(error) = ended {
-        mesh.note_end(&from, &error);
+        mesh.note_end(from, &error);
     }
 }
 

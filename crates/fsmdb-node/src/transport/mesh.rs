@@ -132,7 +132,9 @@ pub(super) struct Mesh {
     pub(super) log: Logger,
     pub(super) counters: Arc<Counters>,
     pub(super) runtime: Handle,
+    /// With misbehaviour, and with connections that end.
     patience: Patience,
+    ends: Patience,
     security: Security,
     peers: Mutex<Peers>,
     /// Taken after `peers`, when both are.
@@ -162,6 +164,7 @@ impl Mesh {
             counters: Arc::default(),
             runtime,
             patience: Patience::default(),
+            ends: Patience::default(),
             security: config.security.clone(),
             peers: Mutex::default(),
             seats: Mutex::default(),
@@ -314,16 +317,18 @@ impl Mesh {
     }
 
     /// Says why an accepted connection ended; what nobody should send is counted.
-    pub(super) fn note_end(&self, peer: &dyn std::fmt::Display, error: &ConnectionError) {
+    pub(super) fn note_end(&self, peer: u64, error: &ConnectionError) {
         if !error.is_misbehaviour() {
-            info!(self.log, "a connection from a peer ended";
-                "peer" => %peer, "reason" => %error);
+            if let Some(times) = self.ends.complain() {
+                info!(self.log, "a connection from a peer ended";
+                    "peer" => peer, "reason" => %error, "times" => times);
+            }
             return;
         }
         count(&self.counters.misbehaved, 1);
         if let Some(times) = self.patience.complain() {
             warn!(self.log, "a connection was closed for what came over it";
-                "peer" => %peer, "reason" => %error, "times" => times);
+                "peer" => peer, "reason" => %error, "times" => times);
         }
     }
 

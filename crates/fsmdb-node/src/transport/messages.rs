@@ -171,17 +171,13 @@ pub(super) async fn receive(
     seat: &Seat,
     stream: Stream,
 ) -> ConnectionError {
-    let (read, mut write) = tokio::io::split(stream);
+    let (read, write) = tokio::io::split(stream);
     let mut frames = FrameReader::new(read, Arc::clone(&mesh.counters));
-    let echo = Notify::new();
     let reading = async {
         loop {
             let arrived = frames.next(mesh.timing.silence).await;
             let outcome = match arrived {
-                Ok((Kind::KeepAlive, _)) => {
-                    echo.notify_one();
-                    Ok(())
-                }
+                Ok((Kind::KeepAlive, _)) => Ok(()),
                 Ok((Kind::Messages, payload)) => hand_in(mesh, from, seat, payload),
                 Ok((kind, _)) => Err(ConnectionError::Unexpected(kind)),
                 Err(error) => Err(error),
@@ -191,20 +187,23 @@ pub(super) async fn receive(
             }
         }
     };
-    let echoing = async {
-        let mut bytes = Vec::new();
-        frame::encode(Kind::KeepAlive, &[], &mut bytes);
-        loop {
-            echo.notified().await;
-            let limit = mesh.timing.silence;
-            if let Err(error) = write_frames(&mut write, &bytes, 1, limit, &mesh.counters).await {
-                return error;
-            }
-        }
-    };
     tokio::select! {
         error = reading => error,
-        error = echoing => error,
+        error = show_life(mesh, write) => error,
+    }
+}
+
+async fn show_life(mesh: &Mesh, mut write: impl AsyncWrite + Unpin) -> ConnectionError {
+    let mut bytes = Vec::new();
+    frame::encode(Kind::KeepAlive, &[], &mut bytes);
+    let mut tick = interval(mesh.timing.keep_alive);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        let limit = mesh.timing.silence;
+        if let Err(error) = write_frames(&mut write, &bytes, 1, limit, &mesh.counters).await {
+            return error;
+        }
     }
 }
 

@@ -39,16 +39,13 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         Self { read, counters, buffer: Vec::new(), start: 0 }
     }
 
-    /// The next frame, which must be whole within `limit`.
+    /// The next frame, of which each part must arrive within `limit` after the one before.
     pub(super) async fn next(&mut self, limit: Duration) -> Result<(Kind, &[u8]), ConnectionError> {
-        let (kind, payload) = match timeout(limit, self.arrive()).await {
-            Ok(arrived) => arrived?,
-            Err(_) => return Err(ConnectionError::Silent),
-        };
+        let (kind, payload) = self.arrive(limit).await?;
         Ok((kind, &self.buffer[payload]))
     }
 
-    async fn arrive(&mut self) -> Result<(Kind, Range<usize>), ConnectionError> {
+    async fn arrive(&mut self, limit: Duration) -> Result<(Kind, Range<usize>), ConnectionError> {
         loop {
             if let Decoded::Whole(frame, length) = frame::decode(&self.buffer[self.start..])? {
                 let end = self.start + length;
@@ -58,7 +55,8 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
                 return Ok(found);
             }
             self.make_room();
-            if self.read.read_buf(&mut self.buffer).await? == 0 {
+            let read = timeout(limit, self.read.read_buf(&mut self.buffer)).await;
+            if read.map_err(|_| ConnectionError::Silent)?? == 0 {
                 return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
             }
         }
@@ -74,7 +72,8 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     }
 }
 
-/// Writes whole frames, within `limit`.
+/// Writes whole frames, of which each part must be taken within `limit` after the one before: a
+/// slow connection is not a dead one.
 pub(super) async fn write_frames<W: AsyncWrite + Unpin>(
     write: &mut W,
     bytes: &[u8],
@@ -82,11 +81,16 @@ pub(super) async fn write_frames<W: AsyncWrite + Unpin>(
     limit: Duration,
     counters: &Counters,
 ) -> Result<(), ConnectionError> {
-    let writing = async {
-        write.write_all(bytes).await?;
-        write.flush().await
-    };
-    timeout(limit, writing).await.map_err(|_| ConnectionError::Silent)??;
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let written = timeout(limit, write.write(rest)).await;
+        let written = written.map_err(|_| ConnectionError::Silent)??;
+        if written == 0 {
+            return Err(std::io::Error::from(std::io::ErrorKind::WriteZero).into());
+        }
+        rest = &rest[written..];
+    }
+    timeout(limit, write.flush()).await.map_err(|_| ConnectionError::Silent)??;
     counters.sent(frames, bytes.len());
     Ok(())
 }

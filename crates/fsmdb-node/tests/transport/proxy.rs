@@ -77,7 +77,8 @@ fn forward(mut client: TcpStream, target: SocketAddr, state: &State) -> Option<(
             break;
         }
     }
-    let _ = server.shutdown(Shutdown::Both);
+    // What was forwarded arrives: the other thread goes on to read what the server says.
+    let _ = server.shutdown(Shutdown::Write);
     let _ = client.shutdown(Shutdown::Both);
     Some(())
 }
