@@ -7,9 +7,11 @@
 //! - `link`: what a node asks of a transport and what a transport hands to a node.
 //! - `storage`: the directory of a node, its log on disk, its snapshot files, what a start finds.
 //! - `limits`: every bound of this crate with its reason.
+//! - `transport`: messages, requests and snapshots between nodes, over TCP with mutual TLS.
 
 #![deny(unsafe_code)]
 
 pub mod limits;
 pub mod link;
 pub mod storage;
+pub mod transport;

@@ -1,5 +1,7 @@
 //! Every bound of this crate, with its reason and what happens at it.
 
+use std::time::Duration;
+
 /// Longest request that one node sends another, and longest answer: a forwarded proposal holds one
 /// command, which the library bounds at 1 MiB, and its session. Longer ones are refused before
 /// they are sent, and a peer that sends one is cut off.
@@ -27,3 +29,102 @@ pub const IDENTITY_BYTES_MAX: u64 = 4096;
 /// Longest reference to a snapshot file that is parsed: two numbers of 20 digits in its name, its
 /// size, its hash. A longer one is refused.
 pub const SNAPSHOT_REFERENCE_BYTES_MAX: usize = 256;
+/// Longest encoded message of Raft that is sent or taken. An append holds at least one entry, and
+/// that one command, however long; twice the longest command leaves room for what stands around.
+/// Longer ones are not sent, and a peer that sends one is cut off.
+pub const MESSAGE_BYTES_MAX: usize = 2 * fsmdb::limits::COMMAND_BYTES_MAX;
+
+/// Messages that wait for one peer. Beyond, the newest is dropped and the peer is reported as
+/// unreachable: Raft sends again, and fresher.
+pub const PEER_QUEUE_MESSAGES_MAX: usize = 4096;
+
+/// Bytes of messages that wait for one peer, with the same end. Room for a few of the longest.
+pub const PEER_QUEUE_BYTES_MAX: usize = 4 * MESSAGE_BYTES_MAX;
+
+/// Bytes after which no further message or request joins a write. Larger writes save nothing, and
+/// the keep-alive behind them waits.
+pub const BATCH_BYTES_TARGET: usize = 1 << 20;
+
+/// Requests to one peer that are not answered, and requests of one peer that are being worked on.
+/// Beyond, the next one is told [`LinkError::Full`](crate::link::LinkError::Full).
+pub const REQUESTS_IN_FLIGHT_MAX: usize = 4096;
+
+/// Bytes of requests that wait to be written to one peer, and of answers that wait for one. A
+/// request beyond is told `Full`; an answer beyond is lost.
+pub const REQUEST_QUEUE_BYTES_MAX: usize = 64 << 20;
+
+/// Longest time a request waits for its answer, whatever was asked: it holds its caller's memory.
+pub const REQUEST_TIMEOUT_MAX: Duration = Duration::from_secs(3600);
+
+/// Incoming connections whose handshake is not done. Beyond, new ones are closed unread, so that
+/// strangers cost neither memory nor signatures without end.
+pub const CONNECTIONS_UNAUTHENTICATED_MAX: usize = 64;
+
+/// Time for a connection and its handshake, unless the configuration says otherwise. Then it is
+/// closed.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Time between two signs of life, unless the configuration says otherwise.
+pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Time without a byte that is read, or taken in a write, after which a connection is taken for
+/// dead and closed, unless the configuration says otherwise. A few signs of life may be late.
+pub const PEER_SILENCE_MAX: Duration = Duration::from_secs(5);
+
+/// First pause before a peer is dialled again, unless the configuration says otherwise; doubled
+/// with each failure.
+pub const RECONNECT_PAUSE_MIN: Duration = Duration::from_millis(50);
+
+/// Longest such pause, unless the configuration says otherwise: a peer that returns is found in
+/// this time.
+pub const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(2);
+
+/// Pause of the listener when the system has no connection to give, for want of descriptors.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Threads of a transport's runtime: one can encrypt a snapshot while the other carries heartbeats.
+pub const TRANSPORT_THREADS: usize = 2;
+
+/// Threads of a transport that wait for the disk, and for the addresses of names: some for each of
+/// the peers that a group has. Further work waits for one.
+pub const TRANSPORT_DISK_THREADS: usize = 16;
+
+/// How long the end of a transport waits for what runs; then its threads are left behind.
+pub const TRANSPORT_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Bytes that a connection reads at once.
+pub const READ_BYTES: usize = 64 << 10;
+
+/// Memory that a connection keeps for its next frame; what a longer frame needed is given back.
+pub const READ_BYTES_KEPT: usize = 4 << 20;
+
+/// Least time between two lines of the log about one kind of misbehaviour; those between are
+/// counted.
+pub const COMPLAINT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Longest encoded snapshot message: a reference, a membership, no entries. A longer one is not
+/// sent, and a peer that sends one is cut off.
+pub const SNAPSHOT_MESSAGE_BYTES_MAX: usize = 1 << 20;
+
+/// Largest snapshot file that is sent or taken, unless the configuration says otherwise: what a
+/// peer can make a node store. A larger one is refused before its first byte.
+pub const SNAPSHOT_FILE_BYTES_MAX: u64 = 256 << 30;
+
+/// Bytes of a snapshot file in one frame, each with its checksum.
+pub const SNAPSHOT_CHUNK_BYTES: usize = 1 << 20;
+
+/// Bytes of a snapshot that are sent in a second, unless the configuration says otherwise: half of
+/// a gigabit, so that messages beside it stay quick.
+pub const SNAPSHOT_BYTES_PER_SECOND: u64 = 64 << 20;
+
+/// Least rate that a configuration can ask for; a lower one is raised, so that a chunk always
+/// arrives within [`SNAPSHOT_CHUNK_TIMEOUT`].
+pub const SNAPSHOT_BYTES_PER_SECOND_MIN: u64 = 128 << 10;
+
+/// Time for one chunk to be written or to arrive. Then the transfer has failed; what has arrived
+/// is kept for the next one.
+pub const SNAPSHOT_CHUNK_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Time for the receiver to read over what it has of a file, and for its node to take one. Then
+/// the transfer has failed.
+pub const SNAPSHOT_TAKE_TIMEOUT: Duration = Duration::from_secs(600);

@@ -29,6 +29,10 @@ pub enum LinkError {
     /// The body is longer than [`REQUEST_BYTES_MAX`](crate::limits::REQUEST_BYTES_MAX).
     #[error("the request is too long")]
     TooLong,
+    /// The message does not belong into a queue: its sender is another node, or it is a snapshot's
+    /// and travels with its file.
+    #[error("the message is another node's, or a snapshot's without its file")]
+    Unfit,
     /// The connection ended, or the deadline passed, after something may have been sent.
     #[error("no answer: what was sent may have arrived")]
     Lost,

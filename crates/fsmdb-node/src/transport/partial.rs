@@ -1,0 +1,163 @@
+//! Snapshot files on disk: read for sending, and put together while they arrive.
+//!
+//! A file that arrives is named after its sender, its hash and its size, and so found again after
+//! the connection, or the process, has ended: `<sender>-<hash>-<size>.partial`. Whole and verified
+//! it is `<sender>-<number>.received` until the node takes it.
+//!
+//! # Invariants
+//!
+//! 1. What is appended had its checksum verified; what is finished has the hash that was announced,
+//!    over all its bytes as they were written or read over.
+//! 2. One partial file is kept for each sender: the one it sends, or sent last.
+//! 3. Who works on the partial file of a sender holds its lock, also while the connection that
+//!    asked for the work is gone already.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+
+use blake3::Hasher;
+use tokio::sync::OwnedMutexGuard;
+
+use crate::limits::SNAPSHOT_CHUNK_BYTES;
+
+/// The content of a file, as it is announced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Content {
+    pub(super) size: u64,
+    pub(super) hash: [u8; 32],
+}
+
+/// A file that is sent.
+pub(super) struct Outgoing {
+    file: File,
+    pub(super) content: Content,
+    pub(super) offset: u64,
+}
+
+impl Outgoing {
+    /// Reads the whole file once, for its hash.
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        let mut file = File::open(path)?;
+        let mut hasher = Hasher::new();
+        let size = read_into(&mut file, &mut hasher, u64::MAX)?;
+        let content = Content { size, hash: *hasher.finalize().as_bytes() };
+        Ok(Self { file, content, offset: 0 })
+    }
+
+    /// Goes on from there.
+    pub(super) fn seek(&mut self, offset: u64) -> io::Result<()> {
+        self.offset = self.file.seek(SeekFrom::Start(offset))?;
+        Ok(())
+    }
+
+    /// The next piece; empty at the end.
+    pub(super) fn read(&mut self) -> io::Result<Vec<u8>> {
+        let left = self.content.size - self.offset;
+        let length = usize::try_from(left).unwrap_or(usize::MAX).min(SNAPSHOT_CHUNK_BYTES);
+        let mut chunk = vec![0; length];
+        self.file.read_exact(&mut chunk)?;
+        self.offset += length as u64;
+        Ok(chunk)
+    }
+}
+
+/// Hashes at most `most` bytes from where the file stands, and says how many there were.
+fn read_into(file: &mut File, hasher: &mut Hasher, most: u64) -> io::Result<u64> {
+    let mut buffer = vec![0; SNAPSHOT_CHUNK_BYTES];
+    let mut read = 0;
+    loop {
+        let left = usize::try_from(most - read).unwrap_or(usize::MAX).min(buffer.len());
+        match file.read(&mut buffer[..left])? {
+            0 => return Ok(read),
+            length => {
+                hasher.update(&buffer[..length]);
+                read += length as u64;
+            }
+        }
+    }
+}
+
+/// A file that arrives.
+pub(super) struct Partial {
+    path: PathBuf,
+    file: File,
+    hasher: Hasher,
+    content: Content,
+    pub(super) length: u64,
+    _held: OwnedMutexGuard<()>,
+}
+
+impl Partial {
+    /// Goes on with what there is of this content, or begins, and lets go of what else there is
+    /// of this sender.
+    pub(super) fn open(
+        folder: &Path,
+        from: u64,
+        content: Content,
+        held: OwnedMutexGuard<()>,
+    ) -> io::Result<Self> {
+        let hash = blake3::Hash::from_bytes(content.hash).to_hex();
+        let path = folder.join(format!("{from}-{hash}-{}.partial", content.size));
+        for other in files(folder, &format!("{from}-"), ".partial")? {
+            if other != path {
+                fs::remove_file(other)?;
+            }
+        }
+        let mut options = OpenOptions::new();
+        let mut file = options.create(true).truncate(false).read(true).write(true).open(&path)?;
+        let mut hasher = Hasher::new();
+        let length = read_into(&mut file, &mut hasher, content.size)?;
+        file.set_len(length)?;
+        Ok(Self { path, file, hasher, content, length, _held: held })
+    }
+
+    pub(super) fn is_whole(&self) -> bool {
+        self.length == self.content.size
+    }
+
+    /// Whether so many more bytes belong to the file.
+    pub(super) fn has_room(&self, bytes: usize) -> bool {
+        bytes as u64 <= self.content.size - self.length
+    }
+
+    pub(super) fn append(&mut self, chunk: &[u8]) -> io::Result<()> {
+        self.file.write_all(chunk)?;
+        self.hasher.update(chunk);
+        self.length += chunk.len() as u64;
+        Ok(())
+    }
+
+    /// Makes the file durable and gives it its own name; `None` when it is not what was announced,
+    /// and then it is gone.
+    pub(super) fn finish(self, into: &Path) -> io::Result<Option<()>> {
+        if *self.hasher.finalize().as_bytes() != self.content.hash {
+            fs::remove_file(&self.path)?;
+            return Ok(None);
+        }
+        self.file.sync_all()?;
+        fs::rename(&self.path, into)?;
+        Ok(Some(()))
+    }
+}
+
+/// Makes the folder, and lets go of what an earlier start received and its node did not take.
+pub(super) fn prepare(folder: &Path) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    for file in files(folder, "", ".received")? {
+        fs::remove_file(file)?;
+    }
+    Ok(())
+}
+
+fn files(folder: &Path, start: &str, end: &str) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name.to_str().is_some_and(|name| name.starts_with(start) && name.ends_with(end)) {
+            found.push(entry.path());
+        }
+    }
+    Ok(found)
+}
