@@ -6,8 +6,14 @@
 //!
 //! - `link`: what a node asks of a transport and what a transport hands to a node.
 //! - `limits`: every bound of this crate with its reason.
+//! - `metrics`: what is counted and measured, as OpenMetrics text.
+//! - `node`: the node: its threads, proposals, reads, members.
+//! - `session`: commands that are applied exactly once, however often they are sent.
 
 #![deny(unsafe_code)]
 
 pub mod limits;
 pub mod link;
+mod metrics;
+pub mod node;
+pub mod session;

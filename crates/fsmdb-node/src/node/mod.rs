@@ -1,0 +1,7 @@
+//! The node.
+mod admission;
+mod clock;
+mod error;
+mod inbox;
+mod pending;
+pub use error::*;
