@@ -47,6 +47,14 @@ pub enum NodeError {
         /// The tables that differ.
         tables: Vec<String>,
     },
+    /// A digest could not be computed, although they are kept.
+    #[error("no digest after entry {index}: {error}")]
+    Digests {
+        /// The entry.
+        index: u64,
+        /// Why.
+        error: Arc<fsmdb::Error>,
+    },
     /// This node does not belong to the group any more.
     #[error("node {id} was removed from the group; its id never comes back")]
     Removed {

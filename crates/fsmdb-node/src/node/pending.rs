@@ -30,6 +30,8 @@ pub struct Ending {
 pub(super) trait Waiting: Send + Sync {
     /// Marks the request as sent; not if it was given up.
     fn begin(&self) -> bool;
+    /// Marks it as not sent again: the attempt was refused, and changed nothing.
+    fn not_taken(&self);
     fn is_open(&self) -> bool;
     fn end(&self, is_stopped: bool);
 }
@@ -83,6 +85,10 @@ impl<V: Send, E: From<Ending> + Send> Waiting for Slot<V, E> {
         let mut state = self.state();
         state.is_sent |= !state.is_closed;
         !state.is_closed
+    }
+
+    fn not_taken(&self) {
+        self.state().is_sent = false;
     }
 
     fn is_open(&self) -> bool {

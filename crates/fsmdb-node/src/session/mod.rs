@@ -15,8 +15,8 @@
 mod envelope;
 mod tables;
 
-pub use envelope::{Envelope, EnvelopeReply, Place, SessionRefusal};
 pub(crate) use envelope::EnvelopeRef;
+pub use envelope::{Envelope, EnvelopeReply, Place, SessionRefusal};
 pub(crate) use tables::MemberRow;
 pub use tables::with_tables;
 
@@ -125,7 +125,8 @@ impl<F: Replicated> Sessions<F> {
         };
         row.used = at.index;
         raise_floor(txn, &mut row, acknowledged);
-        let kept = txn.table::<ReplyRow>().get(&(session, sequence)).map(|row| ReplyRow::clone(row));
+        let kept =
+            txn.table::<ReplyRow>().get(&(session, sequence)).map(|row| ReplyRow::clone(row));
         let answer = if let Some(ReplyRow { at, reply, .. }) = kept {
             EnvelopeReply::Again { at, reply }
         } else if sequence <= row.floor {
