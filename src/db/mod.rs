@@ -362,6 +362,13 @@ impl Db {
         self.shared.owned.load(Ordering::Acquire)
     }
 
+    /// Whether [`digests`](Db::digests) costs O(tables), because they are kept
+    /// ([`Builder::keep_digests`]).
+    #[must_use]
+    pub fn keeps_digests(&self) -> bool {
+        self.shared.schema.tables().iter().all(|table| table.keeps_digest)
+    }
+
     /// Takes the database into the ownership of a machine, once the running transaction has
     /// ended; says whether it was free.
     pub(crate) fn take_ownership(&self) -> bool {
@@ -375,7 +382,6 @@ impl Db {
 
     /// Ends all watches, waits and feeds as the drop of the last handle does, on behalf of a
     /// replica that has ended: nothing will change any more. It can still be read.
-    #[cfg(feature = "raft")]
     pub(crate) fn close_waits(&self) {
         self.shared.hub.close();
     }

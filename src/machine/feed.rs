@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io;
 
+use serde::Serialize;
+
 use super::error::MachineError;
 use super::fsm::{Fsm, Outcome};
 use crate::db::Db;
@@ -50,18 +52,39 @@ impl<F: Fsm> Machine<F> {
     /// refused here, before it is in the log. To know, it decodes what it has encoded: a field
     /// with `skip_serializing_if` and without `default`, for one, cannot be read back.
     pub fn encode(command: &F::Command) -> Result<Vec<u8>, MachineError> {
+        Self::encode_as(command)
+    }
+
+    /// As [`encode`](Machine::encode), of a value that is written as a command is without being
+    /// one: of an enum that borrows what the command owns, for one.
+    ///
+    /// # Errors
+    ///
+    /// As [`encode`](Machine::encode): what it has written is read back as a command.
+    pub fn encode_as<T: Serialize + ?Sized>(command: &T) -> Result<Vec<u8>, MachineError> {
         let mut bytes = Vec::new();
         messagepack::write(command, &mut bytes)
             .map_err(|message| MachineError::Encode { message })?;
-        if bytes.len() > COMMAND_BYTES_MAX {
-            let (bytes, limit) = (bytes.len(), COMMAND_BYTES_MAX);
+        // A command that commits and cannot be decoded would stop every replica for good.
+        Self::check(&bytes)?;
+        Ok(bytes)
+    }
+
+    /// Checks that bytes from elsewhere, another replica for one, are a command that
+    /// [`apply`](Machine::apply) takes. Costs one decode.
+    ///
+    /// # Errors
+    ///
+    /// [`MachineError::Encode`] or [`MachineError::TooLarge`].
+    pub fn check(command: &[u8]) -> Result<(), MachineError> {
+        if command.len() > COMMAND_BYTES_MAX {
+            let (bytes, limit) = (command.len(), COMMAND_BYTES_MAX);
             return Err(MachineError::TooLarge { bytes, limit });
         }
-        // A command that commits and cannot be decoded would stop every replica for good.
-        messagepack::read::<F::Command>(&bytes).map_err(|error| MachineError::Encode {
+        let read = messagepack::read::<F::Command>(command).map(drop);
+        read.map_err(|error| MachineError::Encode {
             message: format!("what it writes cannot be read back: {error}"),
-        })?;
-        Ok(bytes)
+        })
     }
 
     /// Applies the entry at `at`: one transaction, one revision, whatever the reply.
@@ -129,6 +152,12 @@ impl<F: Fsm> Machine<F> {
     #[must_use]
     pub fn fsm(&self) -> &F {
         &self.fsm
+    }
+
+    /// Ends all watches, waits and feeds as the drop of the last handle does: for a replica that
+    /// has ended, whose database nothing will change any more. It can still be read.
+    pub fn close_waits(&self) {
+        self.db.close_waits();
     }
 
     /// Replaces the whole state by that of a snapshot file, atomically, and gives its position.

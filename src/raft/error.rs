@@ -266,6 +266,9 @@ pub enum ReadError {
         /// The replica.
         id: u64,
     },
+    /// Too many reads wait already.
+    #[error("too many reads wait; ask again in a moment")]
+    Busy,
     /// No replica is running.
     #[error("no replica is running; restart one")]
     NoReplica,

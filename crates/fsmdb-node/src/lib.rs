@@ -8,6 +8,9 @@
 //! - `storage`: the directory of a node, its log on disk, its snapshot files, what a start finds.
 //! - `limits`: every bound of this crate with its reason.
 //! - `transport`: messages, requests and snapshots between nodes, over TCP with mutual TLS.
+//! - `metrics`: what is counted and measured, as OpenMetrics text.
+//! - `node`: the node: its threads, proposals, reads, members.
+//! - `session`: commands that are applied exactly once, however often they are sent.
 
 #![deny(unsafe_code)]
 
@@ -15,3 +18,6 @@ pub mod limits;
 pub mod link;
 pub mod storage;
 pub mod transport;
+mod metrics;
+pub mod node;
+pub mod session;

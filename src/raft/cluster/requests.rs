@@ -65,7 +65,7 @@ impl<F: Fsm> Cluster<F> {
     /// [`ReadError::NoReplica`].
     pub fn read(&self, consistency: Consistency) -> Result<Snapshot, ReadError> {
         match consistency {
-            Consistency::Linearizable => {
+            Consistency::Linearizable | Consistency::Bounded { .. } => {
                 self.read_leader(self.deadline()).map(|(_, snapshot)| snapshot)
             }
             Consistency::Stale => {
@@ -92,7 +92,7 @@ impl<F: Fsm> Cluster<F> {
             return Err(ReadError::Stopped { id });
         }
         let mut confirmed = 0;
-        if consistency == Consistency::Linearizable {
+        if consistency != Consistency::Stale {
             let (index, _) = self.read_leader(deadline)?;
             let reached = self.board.wait(deadline, |posted| match posted.replicas.get(&id) {
                 Some(replica) if replica.is_running => {

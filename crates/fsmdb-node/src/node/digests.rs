@@ -1,0 +1,165 @@
+//! Whether all replicas have the same tables.
+//!
+//! Each node notes its digests at the same entries. The leader asks for the notes of the others,
+//! and tells who differs from the majority; that node looks into its own notes and stops.
+//!
+//! # Invariants
+//!
+//! 1. Only notes of the same entry are compared, and the first entry that differs decides.
+//! 2. Nobody stops for less than a majority of all members, except of two, where the leader counts
+//!    as right. What cannot be decided is an alarm in the status.
+//! 3. A node stops because its own note differs from what the leader says is right, never because
+//!    it is told to.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use fsmdb::raft::Role;
+use fsmdb::{Digest, Digests, TableDigest};
+
+use super::error::NodeError;
+use super::mail::Mail;
+use super::replica::{Replica, all_of};
+use super::request::{Answer, Request, decode, encode};
+use crate::limits::DIGEST_CHECK_TICKS;
+use crate::session::Replicated;
+
+/// A comparison that is under way.
+#[derive(Debug, Default)]
+pub(super) struct Comparing {
+    round: u64,
+    /// Who has not answered yet.
+    missing: BTreeSet<u64>,
+    noted: BTreeMap<u64, Vec<Digests>>,
+}
+
+/// What a comparison found.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    Equal,
+    Undecided { index: u64 },
+    Differ { right: Digests, wrong: Vec<u64> },
+}
+
+impl<F: Replicated> Replica<F> {
+    /// Begins a comparison, now and then.
+    pub(super) fn tick_digests(&mut self) {
+        let is_due = self.ticks.is_multiple_of(u64::from(DIGEST_CHECK_TICKS));
+        let own = self.shared.notes.all();
+        if self.role != Role::Leader || !is_due || own.is_empty() {
+            return;
+        }
+        let others = all_of(&self.members).into_iter().filter(|id| *id != self.id);
+        let round = self.ticks;
+        let missing: BTreeSet<u64> = others.collect();
+        let noted = BTreeMap::from([(self.id, own)]);
+        self.comparing = Comparing { round, missing: missing.clone(), noted };
+        let timeout = self.shared.tick.saturating_mul(DIGEST_CHECK_TICKS / 2);
+        for from in missing {
+            let shared = Arc::clone(&self.shared);
+            let done = Box::new(move |answer: Result<Vec<u8>, _>| {
+                let noted = match answer.ok().and_then(|bytes| decode::<Answer>(&bytes)) {
+                    Some(Answer::Digests(noted)) => Some(noted),
+                    _ => None,
+                };
+                // The raft thread has ended already, and nobody asks.
+                let _ = shared.inbox.post(Mail::Digests { round, from, noted });
+            });
+            if let Some(body) = encode(&Request::Digests) {
+                self.transport.request(from, body, timeout, done);
+            }
+        }
+    }
+
+    /// A peer has answered, or has not.
+    pub(super) fn compare(
+        &mut self,
+        round: u64,
+        from: u64,
+        noted: Option<Vec<Digests>>,
+    ) -> Result<(), NodeError> {
+        let comparing = &mut self.comparing;
+        if comparing.round != round || !comparing.missing.remove(&from) {
+            return Ok(());
+        }
+        comparing.noted.extend(noted.map(|noted| (from, noted)));
+        if !comparing.missing.is_empty() {
+            return Ok(());
+        }
+        let comparing = std::mem::take(comparing);
+        let members = all_of(&self.members).len();
+        let (right, wrong) = match judge(&comparing.noted, self.id, members) {
+            Verdict::Equal => return Ok(()),
+            Verdict::Undecided { index } => {
+                self.shared.metrics.digest_alarms.inc();
+                let alarm = format!("replicas differ since entry {index} or before");
+                self.shared.board.post(|status| status.digest_alarm = Some(alarm));
+                return Ok(());
+            }
+            Verdict::Differ { right, wrong } => (right, wrong),
+        };
+        self.shared.metrics.digest_alarms.inc();
+        let index = right.applied.index;
+        let alarm = format!("replicas {wrong:?} differ since entry {index} or before");
+        self.shared.board.post(|status| status.digest_alarm = Some(alarm));
+        for to in wrong {
+            if to == self.id {
+                self.diverged(index, &right.tables)?;
+            }
+            let request = Request::Diverged { index, tables: right.tables.clone() };
+            if let Some(body) = encode(&request) {
+                // Unheard, it is told again after the next comparison.
+                let timeout = self.shared.tick.saturating_mul(DIGEST_CHECK_TICKS / 2);
+                self.transport.request(to, body, timeout, Box::new(|_| {}));
+            }
+        }
+        Ok(())
+    }
+
+    /// The leader says that these digests are right; stops this node when its own differ.
+    pub(super) fn diverged(&mut self, index: u64, right: &[TableDigest]) -> Result<(), NodeError> {
+        let notes = self.shared.notes.all();
+        let Some(own) = notes.iter().find(|note| note.applied.index == index) else {
+            return Ok(());
+        };
+        let tables = differing(&own.tables, right);
+        if tables.is_empty() { Ok(()) } else { Err(NodeError::Diverged { index, tables }) }
+    }
+}
+
+/// The names of the tables that differ, sorted.
+fn differing(one: &[TableDigest], other: &[TableDigest]) -> Vec<String> {
+    let only = |from: &[TableDigest], in_other: &[TableDigest]| {
+        let missing = from.iter().filter(|table| !in_other.contains(table));
+        missing.map(|table| table.table.clone()).collect::<Vec<_>>()
+    };
+    let names: BTreeSet<String> = only(one, other).into_iter().chain(only(other, one)).collect();
+    names.into_iter().collect()
+}
+
+/// Compares the notes of members, of which there are so many.
+fn judge(noted: &BTreeMap<u64, Vec<Digests>>, leader: u64, members: usize) -> Verdict {
+    for note in noted.get(&leader).into_iter().flatten() {
+        let mut groups: BTreeMap<Digest, Vec<(u64, &Digests)>> = BTreeMap::new();
+        for (id, notes) in noted {
+            let same = notes.iter().find(|other| other.applied == note.applied);
+            if let Some(same) = same {
+                groups.entry(same.database()).or_default().push((*id, same));
+            }
+        }
+        if groups.len() < 2 {
+            continue;
+        }
+        let is_right = |group: &Vec<(u64, &Digests)>| {
+            let has_leader = group.iter().any(|(id, _)| *id == leader);
+            2 * group.len() > members || (members == 2 && has_leader)
+        };
+        let Some(right) = groups.values().find(|group| is_right(group)) else {
+            return Verdict::Undecided { index: note.applied.index };
+        };
+        let is_wrong = |group: &&Vec<(u64, &Digests)>| group[0].0 != right[0].0;
+        let wrong = groups.values().filter(is_wrong).flatten().map(|(id, _)| *id);
+        return Verdict::Differ { right: right[0].1.clone(), wrong: wrong.collect() };
+    }
+    Verdict::Equal
+}

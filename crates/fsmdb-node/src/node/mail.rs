@@ -1,0 +1,79 @@
+//! What the raft thread is told.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fsmdb::raft::{Message, ProposeError, ReadError};
+use fsmdb::{Digests, Snapshot};
+
+use super::admission::Permit;
+use super::error::{MemberError, NodeError, SnapshotStoreError};
+use super::job::Job;
+use super::pending::Slot;
+use super::request::{Answer, Request};
+use super::snapshots::Built;
+use crate::link::{Responder, SnapshotDone};
+
+/// A read of a user of this node that needs a confirmation.
+pub(super) struct ReadJob {
+    pub(super) slot: Arc<Slot<Snapshot, ReadError>>,
+    pub(super) deadline: Instant,
+    /// How many entries of what is confirmed may be missing.
+    pub(super) slack: u64,
+    /// Given back when this is dropped.
+    pub(super) _permit: Permit,
+}
+
+/// Something the raft thread must know.
+pub(super) enum Mail<R> {
+    Propose(Job<R>),
+    Read(ReadJob),
+    /// Ask a node, or the leader.
+    Ask {
+        to: Option<u64>,
+        request: Request,
+        timeout: Duration,
+        slot: Arc<Slot<Answer, MemberError>>,
+    },
+    Message(Message),
+    Snapshot {
+        message: Message,
+        file: PathBuf,
+        done: SnapshotDone,
+    },
+    Request {
+        from: u64,
+        request: Request,
+        respond: Responder,
+    },
+    Unreachable(u64),
+    Persisted(u64),
+    Applied(u64),
+    /// The addresses of members may be others.
+    MembersChanged,
+    Built(Result<Built, SnapshotStoreError>),
+    SnapshotSent {
+        to: u64,
+        is_taken: bool,
+    },
+    /// A forwarded proposal that the leader did not take; nothing was appended.
+    NotTaken(Job<R>, ProposeError),
+    /// A forwarded proposal without an answer.
+    Lost(Job<R>),
+    /// The answer to a round of reads: the index, if it was confirmed.
+    Confirmed {
+        round: u64,
+        index: Option<u64>,
+    },
+    /// The noted digests of a peer, if it answered.
+    Digests {
+        round: u64,
+        from: u64,
+        noted: Option<Vec<Digests>>,
+    },
+    Failed(NodeError),
+    /// Take no more proposals of users, and hand leadership over.
+    Drain,
+    Stop,
+}

@@ -1,0 +1,101 @@
+//! Requests of nodes to each other, on the raft thread.
+//!
+//! # Invariants
+//!
+//! 1. A request is answered here and passed on to nobody.
+//! 2. What this node asks itself goes the same way as what it asks others.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fsmdb::raft::{Event, ProposeError, Refusal, Role};
+
+use super::door;
+use super::error::{MemberError, NodeError};
+use super::pending::{Slot, Waiting as _};
+use super::replica::Replica;
+use super::request::{Answer, Refused, Report, Request, decode, encode};
+use crate::link::{LinkError, Responder};
+use crate::session::Replicated;
+
+impl<F: Replicated> Replica<F> {
+    /// Answers a request of a peer, or of this node to itself.
+    pub(super) fn answer(
+        &mut self,
+        from: u64,
+        request: Request,
+        respond: Responder,
+    ) -> Result<(), NodeError> {
+        match request {
+            Request::Propose { command } => self.propose_for_peer(command, respond),
+            Request::ReadIndex => self.read_for_peer(respond)?,
+            Request::Change { steps } => self.change(steps, respond)?,
+            Request::Transfer { to } => {
+                let leader = self.leader.filter(|leader| *leader != self.id);
+                let answer = match self.role {
+                    Role::Leader => Answer::Done,
+                    _ => Answer::Refused(Refused::NotLeader { leader }),
+                };
+                if to != self.id {
+                    self.step(Event::Transfer(to))?;
+                }
+                door::send(respond, &answer);
+            }
+            Request::Report => {
+                let report = Report::of(&self.core.status());
+                door::send(respond, &Answer::Report(report));
+            }
+            Request::Digests => {
+                let notes = self.shared.notes.all();
+                door::send(respond, &Answer::Digests(notes));
+            }
+            Request::Diverged { index, tables } => {
+                door::send(respond, &Answer::Done);
+                if self.leader == Some(from) {
+                    self.diverged(index, &tables)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks a node, or the leader, on behalf of a thread that waits for the answer.
+    pub(super) fn ask(
+        &mut self,
+        to: Option<u64>,
+        request: &Request,
+        timeout: Duration,
+        slot: Arc<Slot<Answer, MemberError>>,
+    ) -> Result<(), NodeError> {
+        let Some(to) = to.or(self.leader) else {
+            slot.answer(Err(Refusal::NotLeader { leader: None }.into()));
+            return Ok(());
+        };
+        if !slot.begin() {
+            return Ok(());
+        }
+        if to == self.id {
+            let respond = Box::new(move |bytes: Vec<u8>| slot.answer(understand(Ok(bytes))));
+            return self.answer(self.id, request.clone(), respond);
+        }
+        match encode(request) {
+            Some(body) => {
+                let done = Box::new(move |answer| slot.answer(understand(answer)));
+                self.transport.request(to, body, timeout, done);
+            }
+            None => slot.answer(Err(MemberError::Propose(ProposeError::Unknown))),
+        }
+        Ok(())
+    }
+}
+
+fn understand(answer: Result<Vec<u8>, LinkError>) -> Result<Answer, MemberError> {
+    match answer.map(|bytes| decode(&bytes)) {
+        Ok(Some(Answer::Refused(refused))) => Err(ProposeError::from(refused).into()),
+        Ok(Some(Answer::Unknown) | None) | Err(LinkError::Lost) => {
+            Err(ProposeError::Unknown.into())
+        }
+        Ok(Some(answer)) => Ok(answer),
+        Err(_) => Err(Refusal::NotLeader { leader: None }.into()),
+    }
+}

@@ -1,0 +1,418 @@
+//! The raft thread: the core, its inbox, its ticks.
+//!
+//! # Invariants
+//!
+//! 1. The actions of one event are carried out in their order, before the next event. What takes
+//!    long is done by other threads, and its outcome comes back as mail.
+//! 2. Every `SendSnapshot` is answered by `SnapshotSent`, whatever became of it.
+//! 3. A node whose log or state machine fails stops and says why; it never skips an entry.
+//! 4. When the thread ends, by whatever way, the node is posted as not running, whoever waits for
+//!    an answer learns that there will be none, and whoever waits for its database to change learns
+//!    that it will not.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Weak};
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use fsmdb::raft::{Action, Committed, Core, Event, MemberChange, Membership, Message, Role};
+
+use super::Shared;
+use super::apply::ApplyJob;
+use super::clock::{self, Ticker};
+use super::digests::Comparing;
+use super::error::NodeError;
+use super::inbox::Inbox;
+use super::job::{Job, Waiter};
+use super::log_thread::LogJob;
+use super::mail::Mail;
+use super::pending::Waiting;
+use super::reads::Reads;
+use super::request::{Answer, Refused};
+use super::snapshots::{SnapshotStore, Work};
+use crate::link::{Responder, Transport};
+use crate::session::Replicated;
+
+/// The queues into the other threads.
+pub(super) struct Threads<R> {
+    pub(super) log: Arc<Inbox<LogJob>>,
+    pub(super) apply: Arc<Inbox<ApplyJob<R>>>,
+    pub(super) background: Arc<Inbox<Work>>,
+    pub(super) handles: Vec<JoinHandle<()>>,
+}
+
+/// Everything that the raft thread owns.
+pub(super) struct Replica<F: Replicated> {
+    pub(super) id: u64,
+    pub(super) core: Core,
+    pub(super) shared: Arc<Shared<F>>,
+    pub(super) transport: Arc<dyn Transport>,
+    pub(super) snapshots: Arc<dyn SnapshotStore>,
+    pub(super) threads: Threads<F::Reply>,
+    pub(super) ticker: Ticker,
+    pub(super) ticks: u64,
+    pub(super) role: Role,
+    pub(super) leader: Option<u64>,
+    pub(super) last_token: u64,
+    /// Proposals that the core has, by token.
+    pub(super) appended: BTreeMap<u64, Job<F::Reply>>,
+    /// Proposals that wait for the next tick or leader.
+    pub(super) parked: Vec<Job<F::Reply>>,
+    /// Proposals that came in this turn.
+    pub(super) arrived: Vec<Job<F::Reply>>,
+    pub(super) changes: BTreeMap<u64, Responder>,
+    pub(super) timers: Vec<(Instant, Weak<dyn Waiting>)>,
+    pub(super) reads: Reads,
+    pub(super) comparing: Comparing,
+    /// Addresses that the node was started with, its own among them.
+    pub(super) addresses: BTreeMap<u64, String>,
+    pub(super) members: Membership,
+    pub(super) is_announced: bool,
+    pub(super) is_draining: bool,
+    pub(super) is_removed: bool,
+}
+
+/// Posts the end of a node, also when its raft thread panics.
+struct End<F: Replicated> {
+    shared: Arc<Shared<F>>,
+    error: Option<NodeError>,
+}
+
+impl<F: Replicated> Drop for End<F> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.error = Some(NodeError::Panicked { thread: "raft" });
+        }
+        self.shared.inbox.close_and_drop();
+        let error = self.error.take();
+        self.shared.board.post(|status| {
+            (status.is_running, status.raft.role, status.error) = (false, Role::Follower, error);
+        });
+        // Behind the post: who is woken looks for a node that runs, and must not find this one.
+        self.shared.machine.close_waits();
+    }
+}
+
+impl<F: Replicated> Replica<F> {
+    /// Runs until told to stop, or until something fails.
+    pub(super) fn run(mut self) {
+        let mut end = End { shared: Arc::clone(&self.shared), error: None };
+        self.connect();
+        let mut mail = Vec::new();
+        loop {
+            match self.turn(&mut mail) {
+                Ok(true) => self.post(),
+                Ok(false) => break,
+                Err(error) => {
+                    end.error = Some(error);
+                    break;
+                }
+            }
+        }
+        end.shared.inbox.close_and_drop();
+        for (_, slot) in self.timers.drain(..) {
+            if let Some(slot) = slot.upgrade() {
+                slot.end(true);
+            }
+        }
+        self.threads.log.close();
+        self.threads.apply.close();
+        self.threads.background.close();
+        for handle in self.threads.handles.drain(..) {
+            // A thread that panicked has said so by mail, or has nothing left to say.
+            let _ = handle.join();
+        }
+    }
+
+    /// Takes all mail, then the ticks that are due. Answers whether to go on.
+    fn turn(&mut self, mail: &mut Vec<Mail<F::Reply>>) -> Result<bool, NodeError> {
+        if !self.shared.inbox.take(Some(self.ticker.wait()), mail) {
+            return Ok(false);
+        }
+        for mail in mail.drain(..) {
+            match mail {
+                Mail::Stop => return Ok(false),
+                mail => self.take(mail)?,
+            }
+        }
+        for _ in 0..self.ticker.due() {
+            self.step(Event::Tick)?;
+            self.tick()?;
+        }
+        let arrived = std::mem::take(&mut self.arrived);
+        self.submit(arrived)?;
+        self.ask_for_reads()?;
+        if self.is_removed {
+            return Err(NodeError::Removed { id: self.id });
+        }
+        Ok(true)
+    }
+
+    fn take(&mut self, mail: Mail<F::Reply>) -> Result<(), NodeError> {
+        match mail {
+            Mail::Propose(job) => {
+                if let Some(slot) = &job.waiter.slot {
+                    self.timers.push((job.waiter.deadline, Arc::downgrade(slot)));
+                }
+                self.arrived.push(job);
+            }
+            Mail::Read(read) => {
+                let slot: Arc<dyn Waiting> = read.slot.clone();
+                self.timers.push((read.deadline, Arc::downgrade(&slot)));
+                self.reads.queued.push(read);
+            }
+            Mail::Ask { to, request, timeout, slot } => {
+                let waiting: Arc<dyn Waiting> = slot.clone();
+                self.timers.push((clock::later(timeout), Arc::downgrade(&waiting)));
+                self.ask(to, &request, timeout, slot)?;
+            }
+            Mail::Message(message) => self.step(Event::Receive(message))?,
+            Mail::Snapshot { message, file, done } => {
+                self.hand_to_log(LogJob::Adopt { message, file, done });
+            }
+            Mail::Request { from, request, respond } => self.answer(from, request, respond)?,
+            Mail::Unreachable(peer) => self.step(Event::Unreachable(peer))?,
+            Mail::Persisted(number) => self.step(Event::Persisted(number))?,
+            Mail::Applied(index) => {
+                self.step(Event::Applied(index))?;
+                self.release_reads();
+            }
+            Mail::MembersChanged => self.connect(),
+            Mail::Built(Ok(built)) => {
+                self.shared.board.post(|status| status.snapshot_error = None);
+                let (index, term) = (built.at.index, built.at.term);
+                self.step(Event::SnapshotBuilt { index, term, reference: built.reference })?;
+            }
+            Mail::Built(Err(error)) => {
+                self.shared.board.post(|status| status.snapshot_error = Some(error.reason));
+                self.step(Event::SnapshotFailed)?;
+            }
+            Mail::SnapshotSent { to, is_taken } => {
+                if is_taken {
+                    self.shared.metrics.snapshots_sent.inc();
+                }
+                self.step(Event::SnapshotSent { to, ok: is_taken })?;
+            }
+            Mail::NotTaken(job, error) => self.not_taken(job, error),
+            Mail::Lost(job) => self.lost(job),
+            Mail::Confirmed { round, index } => self.confirmed(round, index),
+            Mail::Digests { round, from, noted } => self.compare(round, from, noted)?,
+            Mail::Failed(error) => return Err(error),
+            Mail::Drain => self.is_draining = true,
+            // Taken out before.
+            Mail::Stop => {}
+        }
+        Ok(())
+    }
+
+    /// What the node does by the clock, beside the core.
+    fn tick(&mut self) -> Result<(), NodeError> {
+        self.ticks += 1;
+        let now = clock::now();
+        self.timers.retain(|(at, slot)| {
+            let Some(slot) = slot.upgrade().filter(|slot| slot.is_open()) else { return false };
+            if *at <= now {
+                slot.end(false);
+            }
+            *at > now
+        });
+        self.parked.retain(|job| job.waiter.is_open());
+        self.unpark()?;
+        self.tick_reads();
+        self.announce();
+        self.tick_digests();
+        Ok(())
+    }
+
+    /// Gives one event to the core, and every event that follows from carrying out its actions.
+    pub(super) fn step(&mut self, event: Event) -> Result<(), NodeError> {
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            for action in self.core.step(event) {
+                self.perform(action, &mut events)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn perform(&mut self, action: Action, events: &mut VecDeque<Event>) -> Result<(), NodeError> {
+        match action {
+            Action::Send(message) => {
+                let to = message.to();
+                if self.transport.send(message).is_err() {
+                    events.push_back(Event::Unreachable(to));
+                }
+            }
+            Action::SendSnapshot(message) => self.send_snapshot(message, events),
+            Action::Persist(batch) => self.hand_to_log(LogJob::Write(batch)),
+            Action::Apply(entries) => self.hand_to_apply(entries),
+            Action::Install(snapshot) => {
+                self.members = snapshot.membership.clone();
+                self.shared.board.post(|status| status.snapshot_index = snapshot.index);
+                // The apply thread has failed; its mail says why.
+                let _ = self.threads.apply.post(ApplyJob::Install(snapshot));
+            }
+            Action::BuildSnapshot => {
+                let work = Work::Build(self.shared.machine.read());
+                // The background thread has panicked; its mail says so.
+                let _ = self.threads.background.post(work);
+            }
+            Action::Compact { index, snapshot } => {
+                self.shared.board.post(|status| status.snapshot_index = snapshot.index);
+                self.hand_to_log(LogJob::Compact { index, snapshot });
+            }
+            Action::Refused { token, reason } => self.refused(token, reason),
+            Action::Unknown { token } => self.unknown(token),
+            Action::ReadReady { tokens, index } => self.read_ready(tokens, index),
+            Action::ReadRefused { tokens, reason } => self.read_refused(tokens, &reason),
+            Action::RoleChanged { role, leader, .. } => self.role_changed(role, leader),
+            Action::Halt(error) => return Err(error.into()),
+            other => {
+                let reason = format!("an action this shell does not know: {other:?}");
+                return Err(fsmdb::raft::RaftError::Contract { reason }.into());
+            }
+        }
+        Ok(())
+    }
+
+    fn hand_to_log(&mut self, job: LogJob) {
+        // The log thread has failed; its mail says why. A received file is not taken then.
+        if let Err(LogJob::Adopt { done, .. }) = self.threads.log.post(job) {
+            done(false);
+        }
+    }
+
+    fn hand_to_apply(&mut self, entries: Vec<Committed>) {
+        let now = clock::now();
+        let mut group = Vec::with_capacity(entries.len());
+        for committed in entries {
+            let waiter = committed.token.and_then(|token| self.appended.remove(&token));
+            let waiter: Option<Waiter<F::Reply>> = waiter.map(|job| job.waiter);
+            if let Some(waiter) = &waiter {
+                self.shared.metrics.commit_seconds.observe(now - waiter.asked);
+            }
+            if let Some(outcome) = &committed.membership {
+                let change = committed.token.and_then(|token| self.changes.remove(&token));
+                self.members_changed(change, outcome);
+            }
+            group.push((committed, waiter));
+        }
+        // The apply thread has failed; its mail says why, and waiters learn it by their drop.
+        let _ = self.threads.apply.post(ApplyJob::Entries(group));
+    }
+
+    fn members_changed(&mut self, change: Option<Responder>, outcome: &Result<Membership, String>) {
+        let answer = match outcome {
+            Ok(_) => Answer::Done,
+            Err(reason) => Answer::Refused(Refused::Invalid { reason: reason.clone() }),
+        };
+        if let Some(respond) = change {
+            super::door::send(respond, &answer);
+        }
+        let Ok(members) = outcome else { return };
+        let before = std::mem::replace(&mut self.members, members.clone());
+        let gone = all_of(&before).into_iter().filter(|id| !members.contains(*id));
+        for id in gone.collect::<Vec<_>>() {
+            if id == self.id {
+                self.is_removed = true;
+            } else if self.role == Role::Leader {
+                self.propose_address(id, None);
+            }
+        }
+    }
+
+    /// Hands the snapshot to the transport, which answers by mail, also when it forgets to.
+    fn send_snapshot(&mut self, message: Message, events: &mut VecDeque<Event>) {
+        let to = message.to();
+        let Ok(path) = self.snapshots.path(message.snapshot_reference()) else {
+            events.push_back(Event::SnapshotSent { to, ok: false });
+            return;
+        };
+        let report = Report { to, is_taken: false, shared: Arc::clone(&self.shared) };
+        let done = Box::new(move |is_taken| report.tell(is_taken));
+        self.transport.send_snapshot(message, path, done);
+    }
+
+    fn role_changed(&mut self, role: Role, leader: Option<u64>) {
+        let metrics = &self.shared.metrics;
+        if role == Role::Candidate && self.role != Role::Candidate {
+            metrics.elections.inc();
+        }
+        if leader != self.leader && leader.is_some() {
+            metrics.leader_changes.inc();
+        }
+        if role != Role::Leader {
+            (self.is_announced, self.comparing) = (false, Comparing::default());
+        }
+        (self.role, self.leader) = (role, leader);
+        // What waits for a leader goes on in this very turn.
+        self.arrived.append(&mut self.parked);
+        self.reads.is_held = false;
+    }
+
+    fn post(&mut self) {
+        let status = self.core.status();
+        let queues = self.shared.queues(self.threads.log.len(), self.threads.apply.len());
+        self.shared.measure(&status, &queues);
+        let posted = self.shared.board.status();
+        if posted.raft != status || posted.queues != queues || !posted.is_running {
+            self.shared.board.post(|posted| {
+                (posted.raft, posted.queues, posted.is_running) = (status, queues, true);
+            });
+        }
+    }
+
+    /// Carries a change of the members to the core.
+    pub(super) fn change(
+        &mut self,
+        steps: Vec<MemberChange>,
+        respond: Responder,
+    ) -> Result<(), NodeError> {
+        let demoted = steps.iter().find_map(|step| match step {
+            MemberChange::AddLearner(id) if self.members.is_voter(*id) => Some(*id),
+            _ => None,
+        });
+        if let Some(id) = demoted {
+            let reason = format!("node {id} is a voter");
+            super::door::send(respond, &Answer::Refused(Refused::Invalid { reason }));
+            return Ok(());
+        }
+        let token = self.next_token();
+        self.changes.insert(token, respond);
+        self.step(Event::Change { token, steps })
+    }
+
+    pub(super) fn next_token(&mut self) -> u64 {
+        self.last_token += 1;
+        self.last_token
+    }
+}
+
+/// Everybody in a membership.
+pub(super) fn all_of(members: &Membership) -> Vec<u64> {
+    let voters = members.voters.iter().chain(&members.voters_outgoing);
+    let mut all: Vec<u64> = voters.chain(&members.learners).copied().collect();
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+/// Tells the raft thread what became of a snapshot on its way, by its drop.
+struct Report<F: Replicated> {
+    to: u64,
+    is_taken: bool,
+    shared: Arc<Shared<F>>,
+}
+
+impl<F: Replicated> Report<F> {
+    fn tell(mut self, is_taken: bool) {
+        self.is_taken = is_taken;
+    }
+}
+
+impl<F: Replicated> Drop for Report<F> {
+    fn drop(&mut self) {
+        // The raft thread has ended already, and nobody asks.
+        let _ = self.shared.inbox.post(Mail::SnapshotSent { to: self.to, is_taken: self.is_taken });
+    }
+}

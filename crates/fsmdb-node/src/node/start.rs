@@ -1,0 +1,259 @@
+//! What a node is made of, and how its threads are started.
+//!
+//! # Invariants
+//!
+//! 1. The state machine is at the snapshot that the log names before the core starts.
+//! 2. When a thread cannot be started, those that were are ended.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use fsmdb::Machine;
+use fsmdb::raft::{Config, Core, LogStore, Recovered, Role};
+use slog::Logger;
+
+use super::admission::Admission;
+use super::apply::{Applier, Notes, install};
+use super::clock::Ticker;
+use super::digests::Comparing;
+use super::door::Door;
+use super::error::NodeError;
+use super::inbox::Inbox;
+use super::log_thread::Writer;
+use super::mail::Mail;
+use super::reads::Reads;
+use super::replica::{Replica, Threads};
+use super::snapshots::{self, SnapshotStore};
+use super::status::Board;
+use super::{Node, Shared};
+use crate::limits::{
+    DIGEST_ENTRIES, PROPOSAL_BYTES_IN_FLIGHT_MAX, PROPOSALS_IN_FLIGHT_MAX, READS_IN_FLIGHT_MAX,
+};
+use crate::link::{Inbound, Transport};
+use crate::metrics::Metrics;
+use crate::session::{Replicated, Sessions};
+
+/// What a node is made of.
+pub struct Parts<F, L> {
+    /// The settings of its core: its id, a boot number that no earlier start of it used, and when
+    /// snapshots are built.
+    pub config: Config,
+    /// Its state machine, as empty as when it was made: the log says what it becomes.
+    pub machine: Machine<Sessions<F>>,
+    /// Its durable log: of a founder [`Recovered::founding`], of a joiner never written.
+    pub log: L,
+    /// Where its snapshot files are.
+    pub snapshots: Arc<dyn SnapshotStore>,
+    /// How the other members, and this one, are reached; the database knows it better as soon as
+    /// it has it.
+    pub addresses: BTreeMap<u64, String>,
+    /// Where elections are logged.
+    pub logger: Logger,
+    /// How it waits.
+    pub options: Options,
+}
+
+impl<F, L> fmt::Debug for Parts<F, L> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = formatter.debug_struct("Parts");
+        shown.field("config", &self.config).field("addresses", &self.addresses);
+        shown.field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+/// How a node waits, and how much it takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// The length of a tick: 100 ms.
+    pub tick: Duration,
+    /// How long a call waits for its outcome, unless it says otherwise: 10 s.
+    pub deadline: Duration,
+    /// See [`PROPOSALS_IN_FLIGHT_MAX`].
+    pub proposals_max: usize,
+    /// See [`PROPOSAL_BYTES_IN_FLIGHT_MAX`].
+    pub proposal_bytes_max: usize,
+    /// See [`DIGEST_ENTRIES`]; the same on every node, and of no effect where digests are not kept.
+    pub digest_entries: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            tick: Duration::from_millis(100),
+            deadline: Duration::from_secs(10),
+            proposals_max: PROPOSALS_IN_FLIGHT_MAX,
+            proposal_bytes_max: PROPOSAL_BYTES_IN_FLIGHT_MAX,
+            digest_entries: DIGEST_ENTRIES,
+        }
+    }
+}
+
+impl<F: Replicated> Node<F> {
+    /// Starts a node: brings the state machine to the snapshot that the log begins from, opens the
+    /// transport by `connect`, which is given where it delivers, and starts the threads.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError`] when the log or its snapshot is refused, the transport cannot be started, or
+    /// the system gives no thread.
+    pub fn start_with<L: LogStore>(
+        parts: Parts<F, L>,
+        connect: impl FnOnce(Arc<dyn Inbound>) -> Result<Arc<dyn Transport>, String>,
+    ) -> Result<Self, NodeError> {
+        let Parts { config, machine, mut log, snapshots, addresses, logger, options } = parts;
+        let recovered: Recovered = log.load()?;
+        install(&machine, &*snapshots, &recovered.snapshot)?;
+        let applied = machine.applied().index;
+        let (id, snapshot) = (config.id, recovered.snapshot.clone());
+        let core = Core::new(config, recovered, applied, &logger)?;
+        let shared = Arc::new(shared_of(id, machine, &options));
+        shared.board.post(|status| {
+            (status.is_running, status.raft, status.snapshot_index) =
+                (true, core.status(), snapshot.index);
+        });
+        let door = Door::<F> { inbox: Arc::clone(&shared.inbox), marker: PhantomData };
+        let transport =
+            connect(Arc::new(door)).map_err(|reason| NodeError::Transport { reason })?;
+        let digest_entries = shared.machine.db().keeps_digests().then_some(options.digest_entries);
+        let threads = start_threads(&shared, log, &snapshots, digest_entries)?;
+        let replica = Replica {
+            id,
+            core,
+            shared: Arc::clone(&shared),
+            transport,
+            snapshots,
+            threads,
+            ticker: Ticker::new(options.tick),
+            ticks: 0,
+            role: Role::Follower,
+            leader: None,
+            last_token: 0,
+            appended: BTreeMap::new(),
+            parked: Vec::new(),
+            arrived: Vec::new(),
+            changes: BTreeMap::new(),
+            timers: Vec::new(),
+            reads: Reads::default(),
+            comparing: Comparing::default(),
+            addresses,
+            members: snapshot.membership,
+            is_announced: false,
+            is_draining: false,
+            is_removed: false,
+        };
+        // Dropped with the replica when there is no thread, the queues end the other threads.
+        let thread = spawn("raft", id, move || replica.run())?;
+        Ok(Self::new(shared, thread))
+    }
+}
+
+fn shared_of<F: Replicated>(
+    id: u64,
+    machine: Machine<Sessions<F>>,
+    options: &Options,
+) -> Shared<F> {
+    Shared {
+        id,
+        inbox: Arc::new(Inbox::new()),
+        board: Arc::new(Board::default()),
+        machine: Arc::new(machine),
+        metrics: Arc::new(Metrics::new()),
+        admission: Admission::new(options.proposals_max, options.proposal_bytes_max),
+        reads: Admission::new(READS_IN_FLIGHT_MAX, usize::MAX),
+        confirmed: Mutex::new(None),
+        notes: Arc::new(Notes::default()),
+        tick: options.tick,
+        deadline: options.deadline,
+    }
+}
+
+/// Starts the threads beside the raft thread.
+fn start_threads<F: Replicated, L: LogStore>(
+    shared: &Arc<Shared<F>>,
+    log: L,
+    store: &Arc<dyn SnapshotStore>,
+    digest_entries: Option<u64>,
+) -> Result<Threads<F::Reply>, NodeError> {
+    let mut threads = Threads {
+        log: Arc::new(Inbox::new()),
+        apply: Arc::new(Inbox::new()),
+        background: Arc::new(Inbox::new()),
+        handles: Vec::new(),
+    };
+    let writer = Writer {
+        log,
+        jobs: Arc::clone(&threads.log),
+        inbox: Arc::clone(&shared.inbox),
+        snapshots: Arc::clone(store),
+        background: Arc::clone(&threads.background),
+        metrics: Arc::clone(&shared.metrics),
+    };
+    let applier = Applier {
+        machine: Arc::clone(&shared.machine),
+        jobs: Arc::clone(&threads.apply),
+        inbox: Arc::clone(&shared.inbox),
+        snapshots: Arc::clone(store),
+        notes: Arc::clone(&shared.notes),
+        digest_entries,
+        metrics: Arc::clone(&shared.metrics),
+    };
+    let (work, inbox) = (Arc::clone(&threads.background), Arc::clone(&shared.inbox));
+    let (store, metrics) = (Arc::clone(store), Arc::clone(&shared.metrics));
+    let background = move || snapshots::run(&*store, &work, &inbox, &metrics);
+    let log_thread = watched(shared, "log", move || writer.run());
+    threads.handles.push(log_thread?);
+    threads.handles.push(watched(shared, "apply", move || applier.run())?);
+    threads.handles.push(watched(shared, "snapshot", background)?);
+    Ok(threads)
+}
+
+impl<R> Drop for Threads<R> {
+    fn drop(&mut self) {
+        self.log.close();
+        self.apply.close();
+        self.background.close();
+    }
+}
+
+/// Tells the raft thread when a thread panics.
+struct Panics<R> {
+    thread: &'static str,
+    inbox: Arc<Inbox<Mail<R>>>,
+}
+
+impl<R> Drop for Panics<R> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let error = NodeError::Panicked { thread: self.thread };
+            // The raft thread has ended already, and nobody asks.
+            let _ = self.inbox.post(Mail::Failed(error));
+        }
+    }
+}
+
+fn watched<F: Replicated>(
+    shared: &Arc<Shared<F>>,
+    name: &'static str,
+    run: impl FnOnce() + Send + 'static,
+) -> Result<JoinHandle<()>, NodeError> {
+    let panics = Panics { thread: name, inbox: Arc::clone(&shared.inbox) };
+    spawn(name, shared.id, move || {
+        let _panics = panics;
+        run();
+    })
+}
+
+pub(super) fn spawn(
+    name: &'static str,
+    id: u64,
+    run: impl FnOnce() + Send + 'static,
+) -> Result<JoinHandle<()>, NodeError> {
+    let thread = thread::Builder::new().name(format!("fsmdb-{id}-{name}"));
+    let failed =
+        |error: std::io::Error| NodeError::Thread { thread: name, reason: error.to_string() };
+    thread.spawn(run).map_err(failed)
+}
