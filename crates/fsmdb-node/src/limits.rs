@@ -175,7 +175,7 @@ pub const ADDRESS_BYTES_MAX: usize = 1024;
 
 /// Longest share of a graceful stop that is spent on handing leadership over; then the node stops
 /// as it is, and the others elect.
-pub const STOP_HANDOVER_MAX: std::time::Duration = std::time::Duration::from_secs(3);
+pub const STOP_HANDOVER_MAX: Duration = Duration::from_secs(3);
 
 /// Entries between two digests that a node notes, where digests are kept.
 ///

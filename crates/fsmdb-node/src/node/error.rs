@@ -7,6 +7,7 @@ use fsmdb::{Applied, MachineError};
 use thiserror::Error;
 
 use super::pending::Ending;
+use crate::storage::StorageError;
 
 /// Why a node could not start, or has stopped by itself.
 #[derive(Clone, Debug, Error)]
@@ -75,12 +76,21 @@ pub enum NodeError {
         /// The system's words.
         reason: String,
     },
+    /// The directory of the node, its log or its snapshots are not to be used as they are.
+    #[error(transparent)]
+    Storage(Arc<StorageError>),
     /// The transport could not be started.
     #[error("the transport could not be started: {reason}")]
     Transport {
         /// Its words.
         reason: String,
     },
+}
+
+impl From<StorageError> for NodeError {
+    fn from(error: StorageError) -> Self {
+        Self::Storage(Arc::new(error))
+    }
 }
 
 impl From<MachineError> for NodeError {

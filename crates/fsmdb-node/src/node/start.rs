@@ -101,12 +101,23 @@ impl<F: Replicated> Node<F> {
     /// [`NodeError`] when the log or its snapshot is refused, the transport cannot be started, or
     /// the system gives no thread.
     pub fn start_with<L: LogStore>(
-        parts: Parts<F, L>,
+        mut parts: Parts<F, L>,
         connect: impl FnOnce(Arc<dyn Inbound>) -> Result<Arc<dyn Transport>, String>,
     ) -> Result<Self, NodeError> {
-        let Parts { config, machine, mut log, snapshots, addresses, logger, options } = parts;
+        let Parts { machine, log, snapshots, .. } = &mut parts;
         let recovered: Recovered = log.load()?;
-        install(&machine, &*snapshots, &recovered.snapshot)?;
+        install(machine, &**snapshots, &recovered.snapshot)?;
+        Self::start_recovered(parts, recovered, connect)
+    }
+
+    /// As [`start_with`](Self::start_with), with a state machine that is at the snapshot that
+    /// `recovered`, which was read from the log, begins from.
+    pub(crate) fn start_recovered<L: LogStore>(
+        parts: Parts<F, L>,
+        recovered: Recovered,
+        connect: impl FnOnce(Arc<dyn Inbound>) -> Result<Arc<dyn Transport>, String>,
+    ) -> Result<Self, NodeError> {
+        let Parts { config, machine, log, snapshots, addresses, logger, options } = parts;
         let applied = machine.applied().index;
         let (id, snapshot) = (config.id, recovered.snapshot.clone());
         let core = Core::new(config, recovered, applied, &logger)?;
