@@ -100,6 +100,28 @@ pub enum LogError {
         /// The last index of the log.
         last: u64,
     },
+    /// What was read back is not what was written.
+    #[error(
+        "log is damaged at index {index}: {reason}; wipe this replica and add it under a new id"
+    )]
+    Corrupt {
+        /// The first index that cannot be trusted.
+        index: u64,
+        /// What is wrong there.
+        reason: String,
+    },
+    /// The log ends before the commit index it recorded, or is not there although it was written:
+    /// acknowledged entries are gone.
+    #[error(
+        "log ends at {last} but {commit} was committed: wipe the directory, remove the node from \
+         the group, and add it again under a new id"
+    )]
+    Lost {
+        /// The commit index on disk, or that of the snapshot.
+        commit: u64,
+        /// The last index of the log.
+        last: u64,
+    },
     /// A snapshot is named whose data is not there.
     #[error("snapshot at {index} has no data; fetch it again before recording it")]
     MissingSnapshot {
