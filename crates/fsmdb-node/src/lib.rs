@@ -5,9 +5,11 @@
 //! # Rooms
 //!
 //! - `link`: what a node asks of a transport and what a transport hands to a node.
+//! - `storage`: the directory of a node, its log on disk, its snapshot files, what a start finds.
 //! - `limits`: every bound of this crate with its reason.
 
 #![deny(unsafe_code)]
 
 pub mod limits;
 pub mod link;
+pub mod storage;

@@ -1,0 +1,10 @@
+//! What the storage of a node promises.
+
+mod damage;
+mod directory;
+pub(super) mod disk;
+mod failing;
+mod log;
+mod recovery;
+mod samples;
+mod snapshots;
