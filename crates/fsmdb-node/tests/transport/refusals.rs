@@ -194,7 +194,7 @@ fn strangers_who_say_nothing_are_closed_in_time_and_bounded_in_number() {
     // One of them is over the bound, and closed at once; who is connected is not affected.
     until("it is counted", || nodes[0].transport.stats().handshakes_refused >= 1);
     assert_unaffected(&nodes, 1);
-    silent.iter_mut().for_each(|stream| assert_closed(stream));
+    silent.iter_mut().for_each(assert_closed);
     assert_eq!(greet(&mut connect(&nodes[0]), &hello(2)).refusal, None);
 }
 
