@@ -36,7 +36,11 @@ impl Net {
         })
     }
 
-    pub(crate) fn connect(self: &Arc<Self>, id: u64, inbound: Arc<dyn Inbound>) -> Arc<dyn Transport> {
+    pub(crate) fn connect(
+        self: &Arc<Self>,
+        id: u64,
+        inbound: Arc<dyn Inbound>,
+    ) -> Arc<dyn Transport> {
         self.state.lock().unwrap().inbounds.insert(id, inbound);
         Arc::new(Line { id, net: Arc::downgrade(self) })
     }
