@@ -5,6 +5,7 @@ mod group;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 use fsmdb::raft::{Consistency, ProposeError, ReadError, Refusal, Role};
 use fsmdb_node::node::{MemberError, NodeError, SessionError};
 use fsmdb_node::session::{SessionBounds, SessionRefusal};
-use group::{Command, Group, LIMIT, Settings, add, count};
+use group::{Command, Group, LIMIT, Settings, add, count, count_of};
 
 #[test]
 fn a_follower_takes_proposals_and_answers_with_the_reply_of_the_leader() {
@@ -371,6 +372,96 @@ fn a_node_that_does_not_know_a_command_stops_and_says_so() {
     let error = older.status().error.expect("it says why");
     assert!(matches!(error, NodeError::UnknownCommand { .. }), "{error}");
     assert_eq!(count(&older.read_stale(), "a"), 1, "what it had can still be read");
+}
+
+#[test]
+fn a_failed_log_stops_the_node_and_answers_everybody() {
+    let group = Group::of(1);
+    let node = group.node(group.leader());
+    let (_, watch) = node.read_stale().watch(|read| count_of(read, "a"));
+    group.fail_log(1);
+    let pending: Vec<_> = (0..10).map(|_| node.propose(&add("a", 1))).collect();
+    let read = node.read(Consistency::Linearizable);
+    for pending in pending {
+        let error = block_on(pending).unwrap_err();
+        let is_told = [ProposeError::Unknown, ProposeError::Stopped { id: 1 }].contains(&error);
+        assert!(is_told, "{error}");
+    }
+    // Confirmed before the failure was seen, or not at all.
+    if let Err(error) = block_on(read) {
+        assert_eq!(error, ReadError::Stopped { id: 1 });
+    }
+    let error = group.end_of(1);
+    assert!(matches!(error, NodeError::Log(_)), "{error}");
+    assert_eq!(watch.wait(LIMIT), Some(fsmdb::Wake::Closed));
+    assert_eq!(node.propose(&add("a", 1)).wait().unwrap_err(), ProposeError::Stopped { id: 1 });
+    assert_eq!(
+        node.read(Consistency::Linearizable).wait().unwrap_err(),
+        ReadError::Stopped { id: 1 }
+    );
+    assert_eq!(node.transfer(1).wait().unwrap_err(), MemberError::Stopped { id: 1 });
+}
+
+#[test]
+fn a_panic_of_the_state_machine_stops_the_node_and_answers_everybody() {
+    let group = Group::of(1);
+    let node = group.node(group.leader());
+    node.propose(&add("a", 1)).wait().expect("applied").1.expect("taken");
+    let pending = node.propose(&Command::Panic);
+    assert_eq!(block_on(pending).unwrap_err(), ProposeError::Unknown);
+    let error = group.end_of(1);
+    assert!(matches!(error, NodeError::Panicked { thread: "apply" }), "{error}");
+    assert_eq!(count(&node.read_stale(), "a"), 1);
+}
+
+#[test]
+fn commands_of_sessions_are_counted_once_and_reads_are_fresh_while_leaders_are_cut_off() {
+    const EACH: u64 = 40;
+    let group = Group::of(3);
+    group.leader();
+    let (acknowledged, running) = (AtomicU64::new(0), AtomicU64::new(3));
+    let mut replies = thread::scope(|scope| {
+        let clients: Vec<_> = [1, 2, 3]
+            .map(|id| {
+                let session = group.node(id).session().wait().expect("opened");
+                let (acknowledged, running) = (&acknowledged, &running);
+                scope.spawn(move || {
+                    let mut replies = Vec::new();
+                    for _ in 0..EACH {
+                        let reply = session.propose(&add("a", 1)).wait();
+                        acknowledged.fetch_add(1, Ordering::SeqCst);
+                        replies.push(reply.expect("known in the end").1.expect("taken"));
+                    }
+                    running.fetch_sub(1, Ordering::SeqCst);
+                    replies
+                })
+            })
+            .into();
+        for id in [1, 2] {
+            let (node, acknowledged, running) = (group.node(id), &acknowledged, &running);
+            scope.spawn(move || {
+                while running.load(Ordering::SeqCst) > 0 {
+                    let before = acknowledged.load(Ordering::SeqCst);
+                    let snapshot = node.read(Consistency::Linearizable).wait();
+                    let seen = count(&snapshot.expect("confirmed"), "a");
+                    assert!(seen >= before, "read {seen} after {before} were acknowledged");
+                }
+            });
+        }
+        while running.load(Ordering::SeqCst) > 0 {
+            let leader = group.leader();
+            group.net.isolate(leader);
+            group::until("another leader", || group.leader() != leader);
+            group.net.heal();
+            let before = acknowledged.load(Ordering::SeqCst);
+            group::until("there is progress", || {
+                acknowledged.load(Ordering::SeqCst) >= (before + EACH / 3).min(3 * EACH)
+            });
+        }
+        clients.into_iter().flat_map(|client| client.join().expect("no panic")).collect::<Vec<_>>()
+    });
+    replies.sort_unstable();
+    assert!(replies.into_iter().eq(1..=3 * EACH), "each was applied once");
 }
 
 #[test]

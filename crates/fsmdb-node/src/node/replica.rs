@@ -86,7 +86,8 @@ impl<F: Replicated> Drop for End<F> {
         self.shared.inbox.close_and_drop();
         let error = self.error.take();
         self.shared.board.post(|status| {
-            (status.is_running, status.raft.role, status.error) = (false, Role::Follower, error);
+            (status.is_running, status.error) = (false, error);
+            (status.raft.role, status.raft.leader) = (Role::Follower, None);
         });
         // Behind the post: who is woken looks for a node that runs, and must not find this one.
         self.shared.machine.close_waits();

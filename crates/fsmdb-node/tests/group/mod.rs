@@ -7,11 +7,14 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use fsmdb::raft::{Config, LogStore, Membership, MemoryLog};
-use fsmdb::{Applied, Db, Fsm, Machine, SaveOptions, Snapshot, Table, WriteTxn};
+use fsmdb::raft::{
+    Config, Entry, HardState, LogError, LogStore, Membership, MemoryLog, Recovered, SnapshotMeta,
+};
+use fsmdb::{Applied, Db, Fsm, Machine, Read, SaveOptions, Snapshot, Table, WriteTxn};
 use fsmdb_node::node::{Node, NodeError, Options, Parts, SnapshotStore, SnapshotStoreError};
 use fsmdb_node::session::{Replicated, SessionBounds, Sessions, with_tables};
 use serde::{Deserialize, Serialize};
@@ -37,6 +40,7 @@ pub(crate) enum Command {
         by: u64,
     },
     Refuse,
+    Panic,
     /// Of a newer version; the diverging replica does something else.
     Diverge,
 }
@@ -57,6 +61,7 @@ impl Fsm for Counters {
                 raise(txn, "refused".to_owned(), 1)?;
                 Err("refused".to_owned())
             }
+            Command::Panic => panic!("on purpose"),
             Command::Diverge => raise(txn, "diverging".to_owned(), u64::from(self.diverges)),
         }
     }
@@ -92,7 +97,11 @@ pub(crate) fn add(name: &str, by: u64) -> Command {
 }
 
 pub(crate) fn count(snapshot: &Snapshot, name: &str) -> u64 {
-    snapshot.table::<Counter>().get(name).map_or(0, |row| row.count)
+    count_of(snapshot, name)
+}
+
+pub(crate) fn count_of(read: &impl Read, name: &str) -> u64 {
+    read.table::<Counter>().get(name).map_or(0, |row| row.count)
 }
 
 /// Waits until something is true, at most for [`LIMIT`].
@@ -180,9 +189,46 @@ impl SnapshotStore for Files {
     }
 }
 
+/// A log that can be made to fail.
+struct Faulty {
+    log: MemoryLog,
+    fails: Arc<AtomicBool>,
+}
+
+impl LogStore for Faulty {
+    fn load(&mut self) -> Result<Recovered, LogError> {
+        self.log.load()
+    }
+
+    fn append(
+        &mut self,
+        entries: &[Entry],
+        hard_state: Option<HardState>,
+        sync: bool,
+    ) -> Result<(), LogError> {
+        if self.fails.load(Ordering::SeqCst) {
+            return Err(LogError::Write { reason: "on purpose".to_owned() });
+        }
+        self.log.append(entries, hard_state, sync)
+    }
+
+    fn install_snapshot(
+        &mut self,
+        snapshot: &SnapshotMeta,
+        hard_state: HardState,
+    ) -> Result<(), LogError> {
+        self.log.install_snapshot(snapshot, hard_state)
+    }
+
+    fn compact_to(&mut self, index: u64, snapshot: &SnapshotMeta) -> Result<(), LogError> {
+        self.log.compact_to(index, snapshot)
+    }
+}
+
 /// What outlives a node.
 struct Disk {
     log: MemoryLog,
+    fails: Arc<AtomicBool>,
     files: Arc<Files>,
     boot: u64,
 }
@@ -190,7 +236,8 @@ struct Disk {
 impl Disk {
     fn new(log: MemoryLog) -> Self {
         let folder = tempfile::tempdir().expect("a folder can be made");
-        Self { files: Arc::new(Files { folder, log: log.clone() }), log, boot: 0 }
+        let files = Arc::new(Files { folder, log: log.clone() });
+        Self { files, log, fails: Arc::default(), boot: 0 }
     }
 }
 
@@ -257,7 +304,7 @@ impl Group {
         let parts = Parts {
             config,
             machine: Machine::new(db, sessions).expect("the database is new"),
-            log: disk.log.clone(),
+            log: Faulty { log: disk.log.clone(), fails: Arc::clone(&disk.fails) },
             snapshots: disk.files.clone(),
             addresses,
             logger: slog::Logger::root(slog::Discard, slog::o!()),
@@ -270,6 +317,11 @@ impl Group {
             },
         };
         start_with(parts, &self.net, id)
+    }
+
+    /// Lets every write to the log of a node fail from here on.
+    pub(crate) fn fail_log(&self, id: u64) {
+        self.disks[&id].fails.store(true, Ordering::SeqCst);
     }
 
     /// Stops a node as a crash would.
