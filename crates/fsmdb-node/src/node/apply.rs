@@ -108,7 +108,7 @@ impl<F: Replicated> Applier<F> {
     }
 
     fn note(&self, index: u64) -> Result<(), NodeError> {
-        if self.digest_entries.is_none_or(|entries| index % entries != 0) {
+        if self.digest_entries.is_none_or(|entries| !index.is_multiple_of(entries)) {
             return Ok(());
         }
         let failed = |error: fsmdb::Error| NodeError::Digests { index, error: Arc::new(error) };

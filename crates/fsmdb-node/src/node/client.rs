@@ -18,7 +18,7 @@ use thiserror::Error;
 
 use super::job::Proposed;
 use super::pending::{Ending, Pending};
-use super::{Node, request};
+use super::{Node, Shared};
 use crate::limits::SESSION_REPLIES_MAX;
 use crate::session::{EnvelopeRef, EnvelopeReply, Place, Replicated, SessionRefusal};
 
@@ -49,16 +49,16 @@ impl From<Ending> for SessionError {
 }
 
 /// A client session, kept in the database, so that it outlives leaders and restarts of nodes. Cheap
-/// to clone; clones share its numbers.
+/// to clone; clones share its numbers. It does not keep its node running.
 pub struct Session<F: Replicated> {
-    node: Node<F>,
+    shared: Arc<Shared<F>>,
     id: u64,
     numbers: Arc<Numbers>,
 }
 
 impl<F: Replicated> Clone for Session<F> {
     fn clone(&self) -> Self {
-        Self { node: self.node.clone(), id: self.id, numbers: Arc::clone(&self.numbers) }
+        Self { shared: Arc::clone(&self.shared), id: self.id, numbers: Arc::clone(&self.numbers) }
     }
 }
 
@@ -105,32 +105,16 @@ impl<F: Replicated> Node<F> {
     /// As [`propose`](Node::propose), but never unknown before the deadline: a session that nobody
     /// knows of is dropped by the database in time.
     pub fn session(&self) -> Pending<Session<F>, ProposeError> {
-        let node = self.clone();
+        let shared = Arc::clone(self.shared());
         let read = move |outcome: Proposed<F::Reply>| match outcome?.1 {
             EnvelopeReply::Opened(id) => {
                 let numbers = Arc::default();
-                Ok(Session { node, id, numbers })
+                Ok(Session { shared, id, numbers })
             }
             // Nothing else is answered to it.
             _ => Err(ProposeError::Unknown),
         };
-        self.propose_envelope(&EnvelopeRef::Open, true, self.shared().deadline, read)
-    }
-
-    /// Asks a node, or the leader, and waits for the answer.
-    pub(super) fn ask(
-        &self,
-        to: Option<u64>,
-        request: request::Request,
-        timeout: Duration,
-    ) -> Pending<request::Answer, super::MemberError> {
-        let shared = self.shared();
-        let slot = super::Slot::new(shared.id);
-        let mail = super::Mail::Ask { to, request, timeout, slot: Arc::clone(&slot) };
-        if shared.inbox.post(mail).is_err() {
-            slot.answer(Err(super::MemberError::Stopped { id: shared.id }));
-        }
-        Pending::new(slot, super::clock::later(timeout))
+        self.shared().propose(&EnvelopeRef::Open, true, self.shared().deadline, read)
     }
 }
 
@@ -149,7 +133,7 @@ impl<F: Replicated> Session<F> {
     /// [`SessionError`]; [`Refusal::Busy`] when
     /// [`SESSION_REPLIES_MAX`](crate::limits::SESSION_REPLIES_MAX) commands of it are under way.
     pub fn propose(&self, command: &F::Command) -> Pending<(Applied, F::Reply), SessionError> {
-        self.propose_within(command, self.node.shared().deadline)
+        self.propose_within(command, self.shared.deadline)
     }
 
     /// As [`propose`](Session::propose), with a deadline of its own.
@@ -167,7 +151,7 @@ impl<F: Replicated> Session<F> {
         };
         let place = Place { session: self.id, sequence: under_way.sequence, acknowledged };
         let envelope = EnvelopeRef::InSession { place, command };
-        self.node.propose_envelope(&envelope, true, within, move |outcome| {
+        self.shared.propose(&envelope, true, within, move |outcome| {
             let answer = read(outcome);
             drop(under_way);
             answer
@@ -182,8 +166,8 @@ impl<F: Replicated> Session<F> {
     /// As [`Node::propose`].
     pub fn close(self) -> Pending<(), ProposeError> {
         let envelope = EnvelopeRef::Close { session: self.id };
-        let within = self.node.shared().deadline;
-        self.node.propose_envelope(&envelope, true, within, |outcome| outcome.map(drop))
+        let within = self.shared.deadline;
+        self.shared.propose(&envelope, true, within, |outcome| outcome.map(drop))
     }
 }
 

@@ -163,3 +163,68 @@ fn judge(noted: &BTreeMap<u64, Vec<Digests>>, leader: u64, members: usize) -> Ve
     }
     Verdict::Equal
 }
+
+#[cfg(test)]
+mod tests {
+    use fsmdb::{Applied, Revision};
+    use serde::Serialize;
+
+    use super::*;
+
+    /// What a node notes, as it travels: the fields of `Digests`, which others cannot make.
+    #[derive(Serialize)]
+    struct Note {
+        revision: Revision,
+        applied: Applied,
+        tables: Vec<Sum>,
+    }
+
+    #[derive(Serialize)]
+    struct Sum {
+        table: &'static str,
+        rows: u64,
+        #[serde(with = "serde_bytes")]
+        digest: Vec<u8>,
+    }
+
+    fn note(index: u64, rows: u64) -> Digests {
+        let tables = vec![Sum { table: "jobs", rows, digest: vec![0; 16] }];
+        let applied = Applied { index, term: 1 };
+        let note = Note { revision: Revision(index), applied, tables };
+        decode(&encode(&note).expect("it is short")).expect("it has the fields")
+    }
+
+    /// The verdict of node 1, where each node has these rows at entries 8 and 16.
+    fn judged(rows: &[(u64, [u64; 2])], members: usize) -> Verdict {
+        let notes = |[one, two]: [u64; 2]| vec![note(8, one), note(16, two)];
+        judge(&rows.iter().map(|(id, rows)| (*id, notes(*rows))).collect(), 1, members)
+    }
+
+    #[test]
+    fn the_first_entry_that_differs_decides_against_the_minority() {
+        let equal = [(1, [1, 2]), (2, [1, 2]), (3, [1, 2])];
+        assert_eq!(judged(&equal, 3), Verdict::Equal);
+        let one = [(1, [1, 2]), (2, [1, 2]), (3, [1, 9])];
+        let right = Verdict::Differ { right: note(16, 2), wrong: vec![3] };
+        assert_eq!(judged(&one, 3), right);
+        let leader = [(1, [9, 2]), (2, [1, 2]), (3, [1, 2])];
+        assert_eq!(judged(&leader, 3), Verdict::Differ { right: note(8, 1), wrong: vec![1] });
+    }
+
+    #[test]
+    fn less_than_a_majority_of_all_members_decides_nothing_except_the_leader_of_two() {
+        let half = [(1, [1, 2]), (2, [9, 2])];
+        assert_eq!(judged(&half, 3), Verdict::Undecided { index: 8 });
+        let two_of_five = [(1, [1, 2]), (2, [1, 2]), (3, [9, 2])];
+        assert_eq!(judged(&two_of_five, 5), Verdict::Undecided { index: 8 });
+        assert_eq!(judged(&half, 2), Verdict::Differ { right: note(8, 1), wrong: vec![2] });
+    }
+
+    #[test]
+    fn tables_that_differ_are_named_once() {
+        let (one, other) = (note(8, 1), note(8, 2));
+        assert_eq!(differing(&one.tables, &other.tables), ["jobs"]);
+        assert!(differing(&one.tables, &one.tables).is_empty());
+        assert_eq!(differing(&one.tables, &[]), ["jobs"]);
+    }
+}

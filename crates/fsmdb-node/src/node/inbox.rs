@@ -17,27 +17,34 @@ pub(super) struct Inbox<M> {
 
 struct State<M> {
     mail: Vec<M>,
+    /// How much of it came from outside.
+    offered: usize,
     is_open: bool,
     is_idle: bool,
 }
 
 impl<M> Inbox<M> {
     pub(super) fn new() -> Self {
-        let state = State { mail: Vec::new(), is_open: true, is_idle: false };
+        let state = State { mail: Vec::new(), offered: 0, is_open: true, is_idle: false };
         Self { state: Mutex::new(state), filled: Condvar::new() }
     }
 
     /// Puts mail of the node itself; gives it back when the queue is closed.
     pub(super) fn post(&self, mail: M) -> Result<(), M> {
-        self.offer(mail, usize::MAX)
+        self.put(mail, None)
     }
 
-    /// Puts mail, unless so many wait already.
+    /// Puts mail from outside, unless so much of that waits already.
     pub(super) fn offer(&self, mail: M, most: usize) -> Result<(), M> {
+        self.put(mail, Some(most))
+    }
+
+    fn put(&self, mail: M, most: Option<usize>) -> Result<(), M> {
         let mut state = self.state();
-        if !state.is_open || state.mail.len() >= most {
+        if !state.is_open || most.is_some_and(|most| state.offered >= most) {
             return Err(mail);
         }
+        state.offered += usize::from(most.is_some());
         state.mail.push(mail);
         let wakes = std::mem::take(&mut state.is_idle);
         drop(state);
@@ -67,6 +74,7 @@ impl<M> Inbox<M> {
             state.is_idle = false;
         }
         taken.append(&mut state.mail);
+        state.offered = 0;
         state.is_open || !taken.is_empty()
     }
 

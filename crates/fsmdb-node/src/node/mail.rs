@@ -10,7 +10,7 @@ use fsmdb::{Digests, Snapshot};
 use super::admission::Permit;
 use super::error::{MemberError, NodeError, SnapshotStoreError};
 use super::job::Job;
-use super::pending::Slot;
+use super::pending::{Slot, Waiting as _};
 use super::request::{Answer, Request};
 use super::snapshots::Built;
 use crate::link::{Responder, SnapshotDone};
@@ -25,6 +25,23 @@ pub(super) struct ReadJob {
     pub(super) _permit: Permit,
 }
 
+impl Drop for ReadJob {
+    /// Unanswered, it learns that the node has stopped.
+    fn drop(&mut self) {
+        self.slot.end(true);
+    }
+}
+
+/// Who waits for the answer to a request of this node.
+pub(super) struct Asker(pub(super) Arc<Slot<Answer, MemberError>>);
+
+impl Drop for Asker {
+    /// Unanswered, it learns that the node has stopped.
+    fn drop(&mut self) {
+        self.0.end(true);
+    }
+}
+
 /// Something the raft thread must know.
 pub(super) enum Mail<R> {
     Propose(Job<R>),
@@ -34,7 +51,7 @@ pub(super) enum Mail<R> {
         to: Option<u64>,
         request: Request,
         timeout: Duration,
-        slot: Arc<Slot<Answer, MemberError>>,
+        asker: Asker,
     },
     Message(Message),
     Snapshot {

@@ -209,7 +209,7 @@ impl<F: Replicated> Node<F> {
             if self.status().raft.leader == Some(to) {
                 return Ok(());
             }
-            let asked = self.ask(None, Request::Transfer { to }, clock::left(deadline));
+            let asked = self.shared().ask(None, Request::Transfer { to }, clock::left(deadline));
             match asked.wait() {
                 Err(error) if !error.is_retryable() => return Err(error),
                 _ => self.pause(deadline, "leadership handed over")?,
@@ -238,7 +238,7 @@ impl<F: Replicated> Node<F> {
     fn report_of(&self, id: u64, deadline: Instant) -> Result<Report, MemberError> {
         let attempt = self.shared().tick.saturating_mul(crate::limits::READ_ATTEMPT_TICKS);
         let timeout = clock::left(deadline).min(attempt);
-        match self.ask(Some(id), Request::Report, timeout).wait()? {
+        match self.shared().ask(Some(id), Request::Report, timeout).wait()? {
             Answer::Report(report) => Ok(report),
             // Nothing else is answered to it.
             _ => Err(ProposeError::Unknown.into()),
@@ -261,7 +261,7 @@ impl<F: Replicated> Node<F> {
                 return Ok(());
             }
             let request = Request::Change { steps: steps.to_vec() };
-            match self.ask(None, request, clock::left(deadline)).wait() {
+            match self.shared().ask(None, request, clock::left(deadline)).wait() {
                 Err(error) if !error.is_retryable() && !has_removed_itself(&self.status()) => {
                     return Err(error);
                 }
@@ -274,7 +274,7 @@ impl<F: Replicated> Node<F> {
         let envelope = EnvelopeRef::Member { id, address };
         let within = clock::left(deadline);
         let written =
-            self.propose_envelope::<bool, ProposeError>(&envelope, true, within, |outcome| {
+            self.shared().propose::<bool, ProposeError>(&envelope, true, within, |outcome| {
                 match outcome?.1 {
                     EnvelopeReply::Member(is_taken) => Ok(is_taken),
                     // Nothing else is answered to it.

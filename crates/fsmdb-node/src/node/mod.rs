@@ -55,9 +55,10 @@ use self::admission::Admission;
 use self::apply::Notes;
 use self::inbox::Inbox;
 use self::job::{Job, Proposed, Waiter};
-use self::mail::{Mail, ReadJob};
+use self::mail::{Asker, Mail, ReadJob};
 use self::pending::{Slot, Waiting};
 use self::reads::Confirmed;
+use self::request::{Answer, Request};
 use self::status::Board;
 use crate::limits::STOP_HANDOVER_MAX;
 use crate::metrics::Metrics;
@@ -101,10 +102,128 @@ impl<F: Replicated> Shared<F> {
         metrics.applied_index.set(status.applied as i64);
         metrics.is_leader.set(i64::from(status.role == Role::Leader));
     }
+
+    /// Proposes an envelope; `read` makes the caller's answer of the outcome.
+    fn propose<V, E>(
+        &self,
+        envelope: &EnvelopeRef<'_, F::Command>,
+        is_repeatable: bool,
+        within: Duration,
+        read: impl FnOnce(Proposed<F::Reply>) -> Result<V, E> + Send + 'static,
+    ) -> Pending<V, E>
+    where
+        V: Send + 'static,
+        E: From<Ending> + From<ProposeError> + Send + 'static,
+    {
+        let command = match Machine::<Sessions<F>>::encode_as(envelope) {
+            Ok(command) => command,
+            Err(error) => return Pending::ready(Err(not_encoded(error).into())),
+        };
+        let Some(permit) = self.admission.admit(command.len()) else {
+            self.metrics.busy.inc();
+            return Pending::ready(Err(ProposeError::Refused(Refusal::Busy).into()));
+        };
+        self.metrics.proposals.inc();
+        let (slot, deadline) = (Slot::new(self.id), clock::later(within));
+        let answered: Arc<Slot<V, E>> = Arc::clone(&slot);
+        let waiting: Arc<dyn Waiting> = slot.clone();
+        let waiter = Waiter {
+            id: self.id,
+            asked: clock::now(),
+            deadline,
+            slot: Some(waiting),
+            done: Some(Box::new(move |outcome| answered.answer(read(outcome)))),
+            _permit: Some(permit),
+            is_sent: false,
+            is_lost: false,
+        };
+        // Dropped when the node has stopped: it learns so.
+        let _ = self.inbox.post(Mail::Propose(Job { command, is_repeatable, waiter }));
+        Pending::new(slot, deadline)
+    }
+
+    /// Asks a node, or the leader, and waits for the answer.
+    fn ask(
+        &self,
+        to: Option<u64>,
+        request: Request,
+        timeout: Duration,
+    ) -> Pending<Answer, MemberError> {
+        let slot = Slot::new(self.id);
+        let asker = Asker(Arc::clone(&slot));
+        // Dropped when the node has stopped: it learns so.
+        let _ = self.inbox.post(Mail::Ask { to, request, timeout, asker });
+        Pending::new(slot, clock::later(timeout))
+    }
 }
 
 /// A handle on a running node; cheap to clone. When the last one is dropped the node stops at once,
 /// as a crash would stop it; [`stop`](Node::stop) is the way with care.
+///
+/// A group of one, with a log in memory and no transport to speak of:
+///
+/// ```
+/// # use std::{collections::BTreeMap, io, path::*, sync::Arc, time::Duration};
+/// # use fsmdb::{Applied, Db, Error, Fsm, Machine, Snapshot, Table, WriteTxn};
+/// # use fsmdb::raft::{Config, Consistency, Membership, MemoryLog, Message};
+/// # use fsmdb_node::link::*;
+/// # use fsmdb_node::node::{Node, Options, Parts, SnapshotStore, SnapshotStoreError};
+/// # use fsmdb_node::session::{Sessions, with_tables};
+/// # use serde::{Deserialize, Serialize};
+/// # #[derive(Clone, Debug, Serialize, Deserialize, Table)]
+/// # #[table(name = "jobs")]
+/// # struct Job { #[key] name: String }
+/// # struct Jobs;
+/// # impl Fsm for Jobs {
+/// #     type Command = String;
+/// #     type Reply = Result<(), Error>;
+/// #     fn apply(&self, txn: &mut WriteTxn<'_>, _: Applied, name: String) -> Self::Reply {
+/// #         txn.insert(Job { name }).map(drop)
+/// #     }
+/// # }
+/// # struct Nowhere;
+/// # impl Transport for Nowhere {
+/// #     fn send(&self, _: Message) -> Result<(), LinkError> { Err(LinkError::UnknownPeer) }
+/// #     fn send_snapshot(&self, _: Message, _: PathBuf, done: SnapshotDone) { done(false) }
+/// #     fn request(&self, _: u64, _: Vec<u8>, _: Duration, done: RequestDone) {
+/// #         done(Err(LinkError::UnknownPeer));
+/// #     }
+/// #     fn set_peers(&self, _: BTreeMap<u64, String>) {}
+/// # }
+/// # type Stored<T> = Result<T, SnapshotStoreError>;
+/// # struct NoFiles;
+/// # impl SnapshotStore for NoFiles {
+/// #     fn build(&self, _: &Snapshot) -> Stored<(Vec<u8>, u64)> { self.none() }
+/// #     fn path(&self, _: &[u8]) -> Stored<PathBuf> { self.none() }
+/// #     fn adopt(&self, _: &[u8], _: &Path) -> Stored<Vec<u8>> { self.none() }
+/// #     fn open(&self, _: &[u8]) -> Stored<Box<dyn io::Read + Send>> { self.none() }
+/// #     fn retain(&self, _: &[u8]) -> Stored<()> { self.none() }
+/// # }
+/// # impl NoFiles {
+/// #     fn none<T>(&self) -> Stored<T> { Err(SnapshotStoreError::new("no files here")) }
+/// # }
+/// let db = with_tables(Db::builder().table::<Job>()).build()?;
+/// let parts = Parts {
+///     config: Config::new(1, 1),
+///     machine: Machine::new(db, Sessions::new(Jobs))?,
+///     log: MemoryLog::founding(Membership::of_voters([1])),
+///     snapshots: Arc::new(NoFiles),
+///     addresses: BTreeMap::new(),
+///     logger: slog::Logger::root(slog::Discard, slog::o!()),
+///     options: Options { tick: Duration::from_millis(10), ..Options::default() },
+/// };
+/// let node = Node::start_with(parts, |_inbound| Ok(Arc::new(Nowhere)))?;
+///
+/// let (at, reply) = node.propose(&"web".to_owned()).wait()?; // or `.await`
+/// assert!(reply.is_ok());
+/// let session = node.session().wait()?;
+/// let (_, refused) = session.propose(&"web".to_owned()).wait()?; // applied exactly once
+/// assert!(refused.is_err());
+/// let snapshot = node.read(Consistency::Linearizable).wait()?;
+/// assert!(snapshot.applied() > at && snapshot.table::<Job>().contains("web"));
+/// node.stop();
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Node<F: Replicated> {
     handle: Arc<Handle<F>>,
 }
@@ -166,7 +285,7 @@ impl<F: Replicated> Node<F> {
         within: Duration,
     ) -> Pending<(Applied, F::Reply), ProposeError> {
         let envelope = EnvelopeRef::Plain { command };
-        self.propose_envelope(&envelope, false, within, |outcome| {
+        self.shared().propose(&envelope, false, within, |outcome| {
             let (at, reply) = outcome?;
             match reply {
                 EnvelopeReply::Plain(reply) => Ok((at, reply)),
@@ -221,9 +340,8 @@ impl<F: Replicated> Node<F> {
         };
         let (slot, deadline) = (Slot::new(shared.id), clock::later(within));
         let read = ReadJob { slot: Arc::clone(&slot), deadline, slack, _permit: permit };
-        if let Err(Mail::Read(read)) = shared.inbox.post(Mail::Read(read)) {
-            read.slot.answer(Err(ReadError::Stopped { id: shared.id }));
-        }
+        // Dropped when the node has stopped: it learns so.
+        let _ = shared.inbox.post(Mail::Read(read));
         Pending::new(slot, deadline)
     }
 
@@ -262,17 +380,18 @@ impl<F: Replicated> Node<F> {
 
     fn hand_over(&self) {
         let shared = self.shared();
-        if !shared.board.status().is_leader() || shared.inbox.post(Mail::Drain).is_err() {
+        if shared.inbox.post(Mail::Drain).is_err() {
             return;
         }
         let deadline = clock::later(STOP_HANDOVER_MAX);
         let is_drained = |status: &NodeStatus| {
-            (!status.is_leader() || status.queues.proposals == 0).then_some(())
+            (!status.is_running || shared.admission.count() == 0).then_some(())
         };
         // Not drained in time, the rest is unknown to its proposers.
         let _ = shared.board.wait(clock::later(STOP_HANDOVER_MAX / 2), is_drained);
-        if let Some(to) = best_peer(&shared.board.status()) {
-            let asked = self.ask(None, request::Request::Transfer { to }, STOP_HANDOVER_MAX);
+        let status = shared.board.status();
+        if let Some(to) = best_peer(&status).filter(|_| status.is_leader()) {
+            let asked = shared.ask(None, Request::Transfer { to }, STOP_HANDOVER_MAX);
             if asked.wait().is_ok() {
                 let _ = shared.board.wait(deadline, |status| (!status.is_leader()).then_some(()));
             }
@@ -284,48 +403,8 @@ impl<F: Replicated> Node<F> {
         self.handle.end();
     }
 
-    fn shared(&self) -> &Shared<F> {
+    fn shared(&self) -> &Arc<Shared<F>> {
         &self.handle.shared
-    }
-
-    /// Proposes an envelope; `read` makes the caller's answer of the outcome.
-    fn propose_envelope<V, E>(
-        &self,
-        envelope: &EnvelopeRef<'_, F::Command>,
-        is_repeatable: bool,
-        within: Duration,
-        read: impl FnOnce(Proposed<F::Reply>) -> Result<V, E> + Send + 'static,
-    ) -> Pending<V, E>
-    where
-        V: Send + 'static,
-        E: From<Ending> + From<ProposeError> + Send + 'static,
-    {
-        let shared = self.shared();
-        let command = match Machine::<Sessions<F>>::encode_as(envelope) {
-            Ok(command) => command,
-            Err(error) => return Pending::ready(Err(not_encoded(error).into())),
-        };
-        let Some(permit) = shared.admission.admit(command.len()) else {
-            shared.metrics.busy.inc();
-            return Pending::ready(Err(ProposeError::Refused(Refusal::Busy).into()));
-        };
-        shared.metrics.proposals.inc();
-        let (slot, deadline) = (Slot::new(shared.id), clock::later(within));
-        let answered: Arc<Slot<V, E>> = Arc::clone(&slot);
-        let waiting: Arc<dyn Waiting> = slot.clone();
-        let waiter = Waiter {
-            id: shared.id,
-            asked: clock::now(),
-            deadline,
-            slot: Some(waiting),
-            done: Some(Box::new(move |outcome| answered.answer(read(outcome)))),
-            _permit: Some(permit),
-            is_sent: false,
-            is_lost: false,
-        };
-        // Dropped when the node has stopped: it learns so.
-        let _ = shared.inbox.post(Mail::Propose(Job { command, is_repeatable, waiter }));
-        Pending::new(slot, deadline)
     }
 }
 

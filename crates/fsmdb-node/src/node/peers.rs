@@ -5,14 +5,14 @@
 //! 1. A request is answered here and passed on to nobody.
 //! 2. What this node asks itself goes the same way as what it asks others.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use fsmdb::raft::{Event, ProposeError, Refusal, Role};
 
 use super::door;
 use super::error::{MemberError, NodeError};
-use super::pending::{Slot, Waiting as _};
+use super::mail::Asker;
+use super::pending::Waiting as _;
 use super::replica::Replica;
 use super::request::{Answer, Refused, Report, Request, decode, encode};
 use crate::link::{LinkError, Responder};
@@ -65,25 +65,25 @@ impl<F: Replicated> Replica<F> {
         to: Option<u64>,
         request: &Request,
         timeout: Duration,
-        slot: Arc<Slot<Answer, MemberError>>,
+        asker: Asker,
     ) -> Result<(), NodeError> {
         let Some(to) = to.or(self.leader) else {
-            slot.answer(Err(Refusal::NotLeader { leader: None }.into()));
+            asker.0.answer(Err(Refusal::NotLeader { leader: None }.into()));
             return Ok(());
         };
-        if !slot.begin() {
+        if !asker.0.begin() {
             return Ok(());
         }
         if to == self.id {
-            let respond = Box::new(move |bytes: Vec<u8>| slot.answer(understand(Ok(bytes))));
+            let respond = Box::new(move |bytes: Vec<u8>| asker.0.answer(understand(Ok(bytes))));
             return self.answer(self.id, request.clone(), respond);
         }
         match encode(request) {
             Some(body) => {
-                let done = Box::new(move |answer| slot.answer(understand(answer)));
+                let done = Box::new(move |answer| asker.0.answer(understand(answer)));
                 self.transport.request(to, body, timeout, done);
             }
-            None => slot.answer(Err(MemberError::Propose(ProposeError::Unknown))),
+            None => asker.0.answer(Err(MemberError::Propose(ProposeError::Unknown))),
         }
         Ok(())
     }

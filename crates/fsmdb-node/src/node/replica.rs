@@ -86,7 +86,8 @@ impl<F: Replicated> Drop for End<F> {
         self.shared.inbox.close_and_drop();
         let error = self.error.take();
         self.shared.board.post(|status| {
-            (status.is_running, status.raft.role, status.error) = (false, Role::Follower, error);
+            (status.is_running, status.error) = (false, error);
+            (status.raft.role, status.raft.leader) = (Role::Follower, None);
         });
         // Behind the post: who is woken looks for a node that runs, and must not find this one.
         self.shared.machine.close_waits();
@@ -161,10 +162,10 @@ impl<F: Replicated> Replica<F> {
                 self.timers.push((read.deadline, Arc::downgrade(&slot)));
                 self.reads.queued.push(read);
             }
-            Mail::Ask { to, request, timeout, slot } => {
-                let waiting: Arc<dyn Waiting> = slot.clone();
+            Mail::Ask { to, request, timeout, asker } => {
+                let waiting: Arc<dyn Waiting> = asker.0.clone();
                 self.timers.push((clock::later(timeout), Arc::downgrade(&waiting)));
-                self.ask(to, &request, timeout, slot)?;
+                self.ask(to, &request, timeout, asker)?;
             }
             Mail::Message(message) => self.step(Event::Receive(message))?,
             Mail::Snapshot { message, file, done } => {
@@ -216,7 +217,8 @@ impl<F: Replicated> Replica<F> {
             }
             *at > now
         });
-        self.parked.retain(|job| job.waiter.is_open());
+        let is_draining = self.is_draining;
+        self.parked.retain(|job| job.waiter.is_open() && !is_draining);
         self.unpark()?;
         self.tick_reads();
         self.announce();

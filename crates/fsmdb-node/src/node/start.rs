@@ -129,7 +129,8 @@ impl<F: Replicated> Node<F> {
         let door = Door::<F> { inbox: Arc::clone(&shared.inbox), marker: PhantomData };
         let transport =
             connect(Arc::new(door)).map_err(|reason| NodeError::Transport { reason })?;
-        let digest_entries = shared.machine.db().keeps_digests().then_some(options.digest_entries);
+        let digest_entries =
+            shared.machine.db().keeps_digests().then_some(options.digest_entries.max(1));
         let threads = start_threads(&shared, log, &snapshots, digest_entries)?;
         let replica = Replica {
             id,

@@ -1,0 +1,373 @@
+//! A group of nodes in this process: their state machine, snapshot files and starts.
+
+mod net;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use fsmdb::raft::{
+    Config, Entry, HardState, LogError, LogStore, Membership, MemoryLog, Recovered, SnapshotMeta,
+};
+use fsmdb::{Applied, Db, Fsm, Machine, Read, SaveOptions, Snapshot, Table, WriteTxn};
+use fsmdb_node::node::{Node, NodeError, Options, Parts, SnapshotStore, SnapshotStoreError};
+use fsmdb_node::session::{Replicated, SessionBounds, Sessions, with_tables};
+use serde::{Deserialize, Serialize};
+use tempfile::TempDir;
+
+pub(crate) use net::Net;
+
+/// How long anything may take.
+pub(crate) const LIMIT: Duration = Duration::from_secs(20);
+
+#[derive(Clone, Debug, Serialize, Deserialize, Table)]
+#[table(name = "counters")]
+pub(crate) struct Counter {
+    #[key]
+    name: String,
+    count: u64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Command {
+    Add {
+        name: String,
+        by: u64,
+    },
+    Refuse,
+    Panic,
+    /// Of a newer version; the diverging replica does something else.
+    Diverge,
+}
+
+#[derive(Debug)]
+pub(crate) struct Counters {
+    diverges: bool,
+}
+
+impl Fsm for Counters {
+    type Command = Command;
+    type Reply = Result<u64, String>;
+
+    fn apply(&self, txn: &mut WriteTxn<'_>, _at: Applied, command: Command) -> Self::Reply {
+        match command {
+            Command::Add { name, by } => raise(txn, name, by),
+            Command::Refuse => {
+                raise(txn, "refused".to_owned(), 1)?;
+                Err("refused".to_owned())
+            }
+            Command::Panic => panic!("on purpose"),
+            Command::Diverge => raise(txn, "diverging".to_owned(), u64::from(self.diverges)),
+        }
+    }
+}
+
+/// The state machine of an older version.
+#[derive(Debug)]
+pub(crate) struct Older;
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum OlderCommand {
+    Add { name: String, by: u64 },
+}
+
+impl Fsm for Older {
+    type Command = OlderCommand;
+    type Reply = Result<u64, String>;
+
+    fn apply(&self, txn: &mut WriteTxn<'_>, _at: Applied, command: OlderCommand) -> Self::Reply {
+        let OlderCommand::Add { name, by } = command;
+        raise(txn, name, by)
+    }
+}
+
+fn raise(txn: &mut WriteTxn<'_>, name: String, by: u64) -> Result<u64, String> {
+    let count = txn.table::<Counter>().get(&name).map_or(0, |row| row.count) + by;
+    txn.upsert(Counter { name, count }).map_err(|error| error.to_string())?;
+    Ok(count)
+}
+
+pub(crate) fn add(name: &str, by: u64) -> Command {
+    Command::Add { name: name.to_owned(), by }
+}
+
+pub(crate) fn count(snapshot: &Snapshot, name: &str) -> u64 {
+    count_of(snapshot, name)
+}
+
+pub(crate) fn count_of(read: &impl Read, name: &str) -> u64 {
+    read.table::<Counter>().get(name).map_or(0, |row| row.count)
+}
+
+/// Waits until something is true, at most for [`LIMIT`].
+pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + LIMIT;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "never came: {what}");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) bounds: SessionBounds,
+    pub(crate) proposals_max: usize,
+    pub(crate) snapshot_entries: u64,
+    pub(crate) tail_entries: u64,
+    pub(crate) keeps_digests: bool,
+    pub(crate) diverging: Option<u64>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            bounds: SessionBounds::default(),
+            proposals_max: 1000,
+            snapshot_entries: 10_000,
+            tail_entries: 1000,
+            keeps_digests: false,
+            diverging: None,
+        }
+    }
+}
+
+/// Snapshot files in a folder. The in-memory log wants to have the data itself; it gets none.
+struct Files {
+    folder: TempDir,
+    log: MemoryLog,
+}
+
+impl Files {
+    fn path_of(&self, reference: &[u8]) -> PathBuf {
+        self.folder.path().join(String::from_utf8_lossy(reference).into_owned())
+    }
+}
+
+fn words(error: impl std::fmt::Display) -> SnapshotStoreError {
+    SnapshotStoreError::new(error.to_string())
+}
+
+impl SnapshotStore for Files {
+    fn build(&self, snapshot: &Snapshot) -> Result<(Vec<u8>, u64), SnapshotStoreError> {
+        let at = snapshot.applied();
+        let reference = format!("{:020}-{}", at.index, at.term).into_bytes();
+        let path = self.path_of(&reference);
+        snapshot.save_to_path(&path, SaveOptions::new()).map_err(words)?;
+        self.log.put_snapshot(&reference, Arc::new([]));
+        Ok((reference, path.metadata().map_err(words)?.len()))
+    }
+
+    fn path(&self, reference: &[u8]) -> Result<PathBuf, SnapshotStoreError> {
+        let path = self.path_of(reference);
+        if path.exists() { Ok(path) } else { Err(words("it is gone")) }
+    }
+
+    fn adopt(&self, reference: &[u8], file: &Path) -> Result<Vec<u8>, SnapshotStoreError> {
+        std::fs::rename(file, self.path_of(reference)).map_err(words)?;
+        self.log.put_snapshot(reference, Arc::new([]));
+        Ok(reference.to_vec())
+    }
+
+    fn open(&self, reference: &[u8]) -> Result<Box<dyn io::Read + Send>, SnapshotStoreError> {
+        Ok(Box::new(File::open(self.path_of(reference)).map_err(words)?))
+    }
+
+    fn retain(&self, recorded: &[u8]) -> Result<(), SnapshotStoreError> {
+        let recorded = self.path_of(recorded);
+        for entry in self.folder.path().read_dir().map_err(words)? {
+            let path = entry.map_err(words)?.path();
+            if path < recorded {
+                std::fs::remove_file(path).map_err(words)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A log that can be made to fail.
+struct Faulty {
+    log: MemoryLog,
+    fails: Arc<AtomicBool>,
+}
+
+impl LogStore for Faulty {
+    fn load(&mut self) -> Result<Recovered, LogError> {
+        self.log.load()
+    }
+
+    fn append(
+        &mut self,
+        entries: &[Entry],
+        hard_state: Option<HardState>,
+        sync: bool,
+    ) -> Result<(), LogError> {
+        if self.fails.load(Ordering::SeqCst) {
+            return Err(LogError::Write { reason: "on purpose".to_owned() });
+        }
+        self.log.append(entries, hard_state, sync)
+    }
+
+    fn install_snapshot(
+        &mut self,
+        snapshot: &SnapshotMeta,
+        hard_state: HardState,
+    ) -> Result<(), LogError> {
+        self.log.install_snapshot(snapshot, hard_state)
+    }
+
+    fn compact_to(&mut self, index: u64, snapshot: &SnapshotMeta) -> Result<(), LogError> {
+        self.log.compact_to(index, snapshot)
+    }
+}
+
+/// What outlives a node.
+struct Disk {
+    log: MemoryLog,
+    fails: Arc<AtomicBool>,
+    files: Arc<Files>,
+    boot: u64,
+}
+
+impl Disk {
+    fn new(log: MemoryLog) -> Self {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let files = Arc::new(Files { folder, log: log.clone() });
+        Self { files, log, fails: Arc::default(), boot: 0 }
+    }
+}
+
+pub(crate) struct Group {
+    pub(crate) net: Arc<Net>,
+    settings: Settings,
+    founders: Membership,
+    disks: BTreeMap<u64, Disk>,
+    nodes: BTreeMap<u64, Node<Counters>>,
+    older: BTreeMap<u64, Node<Older>>,
+}
+
+impl Group {
+    pub(crate) fn of(size: u64) -> Self {
+        Self::with(size, Settings::default())
+    }
+
+    pub(crate) fn with(size: u64, settings: Settings) -> Self {
+        let founders = Membership::of_voters(1..=size);
+        let (disks, nodes, older) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let mut group = Self { net: Net::new(), settings, founders, disks, nodes, older };
+        for id in 1..=size {
+            let log = MemoryLog::founding(group.founders.clone());
+            group.disks.insert(id, Disk::new(log));
+            group.start(id);
+        }
+        group
+    }
+
+    /// Starts a node whose log was never written.
+    pub(crate) fn join(&mut self, id: u64) {
+        self.disks.insert(id, Disk::new(MemoryLog::new()));
+        self.start(id);
+    }
+
+    /// As `join`, of an older version.
+    pub(crate) fn join_older(&mut self, id: u64) {
+        self.disks.insert(id, Disk::new(MemoryLog::new()));
+        let node = self.started(id, Older);
+        self.older.insert(id, node);
+    }
+
+    pub(crate) fn start(&mut self, id: u64) {
+        let fsm = Counters { diverges: self.settings.diverging == Some(id) };
+        let node = self.started(id, fsm);
+        self.nodes.insert(id, node);
+    }
+
+    fn started<F: Replicated>(&mut self, id: u64, fsm: F) -> Node<F> {
+        let disk = self.disks.get_mut(&id).expect("it has a disk");
+        disk.boot += 1;
+        let mut builder = with_tables(Db::builder().table::<Counter>());
+        if self.settings.keeps_digests {
+            builder = builder.keep_digests();
+        }
+        let db = builder.build().expect("the schema is sound");
+        let sessions = Sessions::with_bounds(fsm, self.settings.bounds);
+        let mut config = Config::new(id, disk.boot);
+        config.snapshot_entries = self.settings.snapshot_entries;
+        config.tail_entries = self.settings.tail_entries;
+        let mut addresses: BTreeMap<u64, String> =
+            self.founders.voters.iter().map(|id| (*id, format!("node-{id}"))).collect();
+        addresses.insert(id, format!("node-{id}"));
+        let parts = Parts {
+            config,
+            machine: Machine::new(db, sessions).expect("the database is new"),
+            log: Faulty { log: disk.log.clone(), fails: Arc::clone(&disk.fails) },
+            snapshots: disk.files.clone(),
+            addresses,
+            logger: slog::Logger::root(slog::Discard, slog::o!()),
+            options: Options {
+                tick: Duration::from_millis(20),
+                deadline: LIMIT,
+                proposals_max: self.settings.proposals_max,
+                digest_entries: 8,
+                ..Options::default()
+            },
+        };
+        start_with(parts, &self.net, id)
+    }
+
+    /// Lets every write to the log of a node fail from here on.
+    pub(crate) fn fail_log(&self, id: u64) {
+        self.disks[&id].fails.store(true, Ordering::SeqCst);
+    }
+
+    /// Stops a node as a crash would.
+    pub(crate) fn crash(&mut self, id: u64) {
+        self.net.disconnect(id);
+        self.nodes.remove(&id);
+    }
+
+    pub(crate) fn node(&self, id: u64) -> &Node<Counters> {
+        &self.nodes[&id]
+    }
+
+    pub(crate) fn older(&self, id: u64) -> &Node<Older> {
+        &self.older[&id]
+    }
+
+    /// The leader that a majority follows.
+    pub(crate) fn leader(&self) -> u64 {
+        let mut found = None;
+        until("a leader", || {
+            let running = || self.nodes.values().map(Node::status).filter(|s| s.is_running);
+            found = running().find(|status| {
+                let follow = |s: &fsmdb_node::node::NodeStatus| s.raft.leader == Some(s.raft.id);
+                let followers = running().filter(|s| s.raft.leader == Some(status.raft.id));
+                follow(status) && 2 * followers.count() > running().count()
+            });
+            found.is_some()
+        });
+        found.expect("just found").raft.id
+    }
+
+    /// A node that runs and is another one.
+    pub(crate) fn other_than(&self, id: u64) -> u64 {
+        let other =
+            self.nodes.iter().find(|(other, node)| **other != id && node.status().is_running);
+        *other.expect("there are others").0
+    }
+
+    /// Why a node stopped, once it has.
+    pub(crate) fn end_of(&self, id: u64) -> NodeError {
+        until("it stops", || !self.node(id).status().is_running);
+        self.node(id).status().error.expect("it says why")
+    }
+}
+
+fn start_with<F: Replicated, L: LogStore>(parts: Parts<F, L>, net: &Arc<Net>, id: u64) -> Node<F> {
+    let started = Node::start_with(parts, |inbound| Ok(net.connect(id, inbound)));
+    started.expect("it starts")
+}
