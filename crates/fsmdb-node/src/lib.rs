@@ -13,7 +13,6 @@
 //! - `transport`: messages, requests and snapshots between nodes, over TCP with mutual TLS.
 //! - `link`: what a node asks of a transport and what a transport hands to a node.
 //! - `metrics`: what is counted and measured, as OpenMetrics text.
-//! - `storage`: the directory of a node, its log on disk, its snapshot files, what a start finds.
 //! - `limits`: every bound of this crate with its reason.
 
 #![deny(unsafe_code)]
@@ -30,4 +29,3 @@ pub mod transport;
 pub use node::Node;
 pub use session::{Sessions, with_tables};
 pub use setup::Setup;
-pub mod storage;

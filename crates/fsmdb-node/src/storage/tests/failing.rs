@@ -1,4 +1,3 @@
-//! Disks that fail: the caller is told, nothing is tried again, and what was synced before is there.
 //! Disks that fail: the caller is told, nothing is tried again, what was synced before is there.
 
 use fsmdb::raft::{LogError, LogStore, Recovered};
