@@ -180,8 +180,8 @@ impl Builder {
     /// ([`LoadOptions::missing_tables_are_empty`]) or a field with a `serde` default. What a link
     /// makes of a table is held to the number of rows and the digest that it says; only where it
     /// replaces or deletes rows of a table that are encoded here in another way than in the files,
-    /// the digest is trusted, and what is left are the number, the keys that it deletes, the hash of
-    /// each file, and the next link. With the same types as the writer's everything is verified;
+    /// the digest is trusted, and what is left are the number, the keys that it deletes, the hash
+    /// of each file, and the next link. With the same types as the writer's everything is verified;
     /// [`fsmdb::offline::compact`](crate::offline::compact) verifies it without any, and makes one
     /// file of a chain that has to be migrated.
     ///

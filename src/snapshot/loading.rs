@@ -192,7 +192,7 @@ impl Loader {
         })
     }
 
-    /// Refuses an incremental file that deletes a row and puts it as well: one of both is not meant.
+    /// Refuses an incremental file that deletes a row and puts it as well: one is not meant.
     pub(super) fn refuse_contradictions(&self) -> Result<(), SnapshotError> {
         for table in &self.tables {
             let Loading::Known(table) = table else { continue };

@@ -1,5 +1,5 @@
-//! Single incremental files: since which versions they are written, to which states they are applied
-//! and by which programs, and what is said of those that are refused.
+//! Single incremental files: since which versions they are written, to which states and by which
+//! programs they are applied, and what is said of those that are refused.
 
 use std::cell::RefCell;
 

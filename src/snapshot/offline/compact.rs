@@ -62,7 +62,8 @@ use crate::table::{Floors, Removals};
 /// of a chain that is none; [`SnapshotError::WrongBase`] and [`OfflineError::OtherTables`] of a
 /// file that does not follow the one before it; [`SnapshotError::NoSuchRow`],
 /// [`SnapshotError::DeletedAndPut`], [`SnapshotError::Digest`] and [`SnapshotError::RowCount`] of
-/// one whose changes do not come to what it says; as [`OfflineReader::read_item`] and [`OfflineWriter::write`].
+/// one whose changes do not come to what it says; as [`OfflineReader::read_item`] and
+/// [`OfflineWriter::write`].
 pub fn compact<W: Write>(
     chain: &[Source<'_>],
     target: W,
