@@ -348,6 +348,13 @@ pub const CHANGE_SET_BYTES_MAX: usize = COMMAND_BYTES_MAX - 1024 * 1024 - 64 * 1
 // The rest is for what stands around the change set in its command.
 const _: () = assert!(CHANGE_SET_BYTES_MAX + 16 * CHANGES_MAX < COMMAND_BYTES_MAX);
 
+/// Most times that the digest of the current version is computed before the right to write is
+/// taken, for an incremental snapshot file that is to be applied.
+///
+/// After a commit in between the file fits no more; only a restore of the same revision leads to
+/// another attempt. Behind the last one the digest is computed while nobody else can write.
+pub const LINK_ATTEMPTS_MAX: usize = 3;
+
 /// Longest line of an export as English text, in bytes, without its end.
 ///
 /// A reader holds one. Values are cut into several lines long before; a name or a tenant so long

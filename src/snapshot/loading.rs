@@ -36,7 +36,10 @@ pub(super) struct LoadingTable {
     pub(super) rows: Vec<KeyedRows>,
     /// Keys that an incremental file deletes.
     pub(super) deletes: Vec<Box<[u8]>>,
-    digest: Digest,
+    /// That of the rows that were read, as they stand in the file.
+    pub(super) digest: Digest,
+    /// Whether each of them was encoded anew and gave the bytes of the file.
+    pub(super) is_same: bool,
     /// How many rows the table has in the end, and their digest, as the file says.
     pub(super) promised: (u64, Digest),
     pub(super) removals: Removals,
@@ -45,9 +48,9 @@ pub(super) struct LoadingTable {
 }
 
 impl Loading {
-    pub(super) fn decoder(&self) -> Option<Decoder> {
+    pub(super) fn decoder(&self, compares: bool) -> Option<Decoder> {
         match self {
-            Self::Known(table) => Some(table.decoder()),
+            Self::Known(table) => Some(table.decoder(compares)),
             Self::Carried(_) => None,
         }
     }
@@ -78,12 +81,24 @@ impl LoadingTable {
         let (version, modified) = (header.version, header.modified);
         let (rows, deletes) = (Vec::new(), Vec::new());
         let (digest, promised) = (Digest::default(), (header.rows, Digest::default()));
-        Self { schema, version, modified, rows, deletes, digest, promised, removals, trees }
+        Self {
+            schema,
+            version,
+            modified,
+            rows,
+            deletes,
+            digest,
+            is_same: true,
+            promised,
+            removals,
+            trees,
+        }
     }
 
-    fn decoder(&self) -> Decoder {
+    fn decoder(&self, compares: bool) -> Decoder {
         let Self { schema, version, modified, .. } = self;
-        Decoder { schema: Arc::clone(schema), version: *version, modified: *modified }
+        let (schema, version, modified) = (Arc::clone(schema), *version, *modified);
+        Decoder { schema, version, modified, compares }
     }
 
     /// Whether its rows are of an older version.
@@ -96,15 +111,16 @@ impl LoadingTable {
     }
 
     fn append(&mut self, decoded: DecodedRows) -> Result<(), SnapshotError> {
-        let DecodedRows { rows, digest, first, .. } = decoded;
+        let DecodedRows { rows, digest, first, is_same, .. } = decoded;
         let is_migrated = self.is_migrated();
         if let (Some(last), Some(next)) = (self.last_key(), rows.first_key())
             && last >= next
             && !is_migrated
         {
-            return Err(self.decoder().out_of_order(first.0, first.1, next));
+            return Err(self.decoder(false).out_of_order(first.0, first.1, next));
         }
         self.digest = self.digest.plus(digest);
+        self.is_same &= is_same;
         if rows.len() > 0 {
             self.rows.push(rows);
         }
@@ -176,17 +192,42 @@ impl Loader {
         })
     }
 
-    /// Refuses a file of which rows would be migrated: it is based on rows as they were.
+    /// Refuses an incremental file that deletes a row and puts it as well: one is not meant.
+    pub(super) fn refuse_contradictions(&self) -> Result<(), SnapshotError> {
+        for table in &self.tables {
+            let Loading::Known(table) = table else { continue };
+            let mut put = table.rows.iter().flat_map(KeyedRows::keys).peekable();
+            for key in &table.deletes {
+                while put.next_if(|found| **found < **key).is_some() {}
+                if put.peek().is_some_and(|found| **found == **key) {
+                    let (table, key) = (table.schema.name.to_string(), table.schema.print_key(key));
+                    return Err(SnapshotError::DeletedAndPut { table, key });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses an incremental file of which rows would be migrated: the rows that it deletes and
+    /// replaces have other keys and values here, and it is based on rows as they were.
     pub(super) fn refuse_migrations(&self) -> Result<(), SnapshotError> {
         self.tables.iter().try_for_each(|table| match table {
             Loading::Known(LoadingTable { schema, version, .. }) if *version != schema.version => {
-                Err(SnapshotError::TableVersion {
+                Err(SnapshotError::OlderLink {
                     table: schema.name.to_string(),
                     found: *version,
                     expected: schema.version,
                 })
             }
             _ => Ok(()),
+        })
+    }
+
+    /// Whether the rows that were read of a table were encoded anew and gave the bytes of the file.
+    pub(super) fn is_same(&self, name: &str) -> bool {
+        self.tables.iter().all(|table| match table {
+            Loading::Known(table) => *table.schema.name != *name || table.is_same,
+            Loading::Carried(_) => true,
         })
     }
 

@@ -190,7 +190,9 @@ impl<'a> LoadOptions<'a> {
 
     /// Begins a new line of revisions with what is in the whole file or the chain: see
     /// [`Incarnation`]. An incremental file that is applied to a database stays on the line of
-    /// that.
+    /// that, so there it is refused ([`SnapshotError::KeepsIncarnation`]).
+    ///
+    /// [`SnapshotError::KeepsIncarnation`]: crate::SnapshotError::KeepsIncarnation
     #[must_use]
     pub fn incarnation(mut self, incarnation: Incarnation) -> Self {
         self.incarnation = Some(incarnation);

@@ -22,9 +22,11 @@ pub(super) struct SnapshotReader<R> {
     at: (usize, u8),
     /// Rows of the file in tables before that of the walk, for their numbers.
     rows_before: u64,
+    /// Where the frames of each table begin, up to that of the walk.
+    pub(super) begins: Vec<u64>,
     /// The last tombstone of that table, and the last key that was deleted from it.
     tombstone: Vec<u8>,
-    deleted: Vec<u8>,
+    deleted: Option<Vec<u8>>,
 }
 
 /// What the walk found next.
@@ -81,8 +83,9 @@ impl<R: Read> SnapshotReader<R> {
         }
         let summary = Summary::new(frames.version(), &header);
         let (at, rows_before) = ((0, 0), 0);
-        let (tombstone, deleted) = (Vec::new(), Vec::new());
-        Ok(Self { frames, header, summary, at, rows_before, tombstone, deleted })
+        let (begins, tombstone) = (Vec::new(), Vec::new());
+        let deleted = None;
+        Ok(Self { frames, header, summary, at, rows_before, begins, tombstone, deleted })
     }
 
     /// The version of the file's format.
@@ -132,8 +135,12 @@ impl<R: Read> SnapshotReader<R> {
         }
         if table != self.at.0 {
             self.tombstone.clear();
-            self.deleted.clear();
+            self.deleted = None;
             self.rows_before = self.summary.rows;
+        }
+        if self.begins.len() <= table {
+            // Only in files of format 1 a table may have no frame, and begin where the next does.
+            self.begins.resize(table + 1, frame.offset);
         }
         self.at = (table, place);
         Ok(())
@@ -179,11 +186,12 @@ impl<R: Read> SnapshotReader<R> {
         }
         for record in records.iter() {
             let (offset, key) = record?;
-            if !self.deleted.is_empty() && self.deleted.as_slice() >= key {
+            if self.deleted.as_ref().is_some_and(|before| before.as_slice() >= key) {
                 return Err(malformed(offset, "a deleted key is repeated or out of order"));
             }
-            self.deleted.clear();
-            self.deleted.extend_from_slice(key);
+            let deleted = self.deleted.get_or_insert_default();
+            deleted.clear();
+            deleted.extend_from_slice(key);
         }
         Ok(())
     }

@@ -12,6 +12,7 @@ pub(crate) const END: u8 = 3;
 pub(crate) const TOMBSTONES: u8 = 4;
 pub(crate) const SECTION: u8 = 5;
 pub(crate) const TABLE_END: u8 = 6;
+pub(crate) const DELETES: u8 = 7;
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Frame {

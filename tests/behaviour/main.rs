@@ -22,6 +22,7 @@ mod hostile_files;
 mod impure;
 mod indexes;
 mod intents;
+mod links;
 mod lookups;
 mod machine;
 mod metadata;
