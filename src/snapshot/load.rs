@@ -9,10 +9,10 @@ use std::sync::Arc;
 use super::decode::{Decoded, Decoder};
 use super::error::SnapshotError;
 use super::format::{Base, Header, Progress};
-use super::loading::{Loader, Loading, LoadingTable};
+use super::loading::{CarriedBytes, KeyList, Loader, Loading, LoadingTable};
 use super::options::LoadOptions;
 use super::reader::{SnapshotReader, Step};
-use crate::crew::in_order;
+use crate::crew::in_order_of_bytes;
 use crate::digest::Digest;
 use crate::error::Error;
 use crate::revision::{Applied, Incarnation, Revision};
@@ -28,7 +28,7 @@ pub(crate) fn load<R: Read>(
     options: &mut LoadOptions<'_>,
 ) -> Result<Root, SnapshotError> {
     let mut reader = SnapshotReader::new(source, options.key.as_ref())?;
-    let header = reader.header.clone();
+    let header = Arc::clone(&reader.header);
     if header.base.is_some() {
         return Err(SnapshotError::Incremental);
     }
@@ -55,7 +55,7 @@ pub(crate) struct Delta {
 pub(crate) struct DeltaTable {
     /// The position in the schema.
     pub(crate) position: usize,
-    pub(crate) deletes: Vec<Box<[u8]>>,
+    pub(crate) deletes: KeyList,
     pub(crate) rows: Vec<KeyedRows>,
     pub(crate) modified: Revision,
     /// The floors, and what was removed since the base.
@@ -71,7 +71,7 @@ pub(crate) fn load_delta<R: Read>(
     options: &mut LoadOptions<'_>,
 ) -> Result<Delta, SnapshotError> {
     let mut reader = SnapshotReader::new(source, options.key.as_ref())?;
-    let header = reader.header.clone();
+    let header = Arc::clone(&reader.header);
     let base = header.base.ok_or(SnapshotError::NotIncremental)?;
     let mut loader = Loader::new(schema, &header, reader.version(), options)?;
     loader.refuse_migrations()?;
@@ -85,7 +85,7 @@ pub(crate) fn load_delta<R: Read>(
         let LoadingTable { deletes, rows, modified, removals, promised, .. } = table;
         Some(DeltaTable { position, deletes, rows, modified, removals, promised })
     });
-    let Header { incarnation, revision, applied, .. } = header;
+    let Header { incarnation, revision, applied, .. } = *header;
     let tables = tables.collect();
     Ok(Delta { base, incarnation, revision, applied, tables, sections })
 }
@@ -103,6 +103,7 @@ fn read_tables<R: Read>(
         return Err(SnapshotError::TooMany { what: "rows", found: rows_total, limit: rows_max });
     }
     let decoders: Vec<Option<Decoder>> = loader.tables.iter().map(Loading::decoder).collect();
+    let mut carried = CarriedBytes::of(loader);
     let (mut is_over, mut bytes) = (false, 0_u64);
     let bring = || {
         if is_over {
@@ -110,7 +111,8 @@ fn read_tables<R: Read>(
         }
         let step = reader.step()?;
         is_over = matches!(step, Step::End);
-        if let Step::Rows(records) = &step {
+        carried.count(&step)?;
+        if let Step::Rows(records) | Step::Deletes(records) = &step {
             bytes += records.record_bytes();
             if bytes > bytes_max {
                 return Err(SnapshotError::TooMany {
@@ -124,7 +126,8 @@ fn read_tables<R: Read>(
     };
     let work = |(step, offset)| (Decoded::of(step, version, &decoders), offset);
     let mut rows = 0;
-    in_order(threads, bring, work, |(decoded, bytes)| {
+    let bytes_of = |(step, _): &(Step, u64)| step.bytes();
+    in_order_of_bytes(threads, bytes_of, bring, work, |(decoded, bytes)| {
         let Some(place) = loader.take(decoded, &mut rows)? else { return Ok(()) };
         let Some(progress) = &mut options.progress else { return Ok(()) };
         let table = loader.name_of(place);
