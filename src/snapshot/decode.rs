@@ -153,6 +153,11 @@ impl Decoder {
                     expected: self.schema.version,
                 }
             }
+            RowMigrationError::TooLarge { key, bytes, limit } => {
+                let table = self.schema.name.to_string();
+                let (bytes, limit) = (bytes as u64, limit as u64);
+                SnapshotError::RowTooLarge { table, key, bytes, limit }
+            }
             other => self.failed(raw, start as u64, other.to_string()),
         })
     }

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use super::decode::{Decoded, Decoder};
 use super::error::SnapshotError;
 use super::format::{Base, Header, Progress};
-use super::loading::{Loader, Loading, LoadingTable};
+use super::loading::{CarriedBytes, KeyList, Loader, Loading, LoadingTable};
 use super::options::LoadOptions;
 use super::reader::{SnapshotReader, Step};
-use crate::crew::in_order;
+use crate::crew::in_order_of_bytes;
 use crate::digest::{Digest, Digests};
 use crate::error::Error;
 use crate::revision::{Applied, Incarnation, Revision};
@@ -39,7 +39,7 @@ pub(crate) fn load<R: Read>(
     is_followed: bool,
 ) -> Result<(Root, Option<Ground>), SnapshotError> {
     let mut reader = SnapshotReader::new(source, options.key.as_ref())?;
-    let header = reader.header.clone();
+    let header = Arc::clone(&reader.header);
     if header.base.is_some() {
         return Err(SnapshotError::Incremental);
     }
@@ -70,7 +70,7 @@ pub(crate) struct Delta {
 pub(crate) struct DeltaTable {
     /// The position in the schema.
     pub(crate) position: usize,
-    pub(crate) deletes: Vec<Box<[u8]>>,
+    pub(crate) deletes: KeyList,
     pub(crate) rows: Vec<KeyedRows>,
     /// The digest of these rows as they stand in the file, and whether it is known that they are
     /// encoded here as they are there.
@@ -94,7 +94,7 @@ pub(crate) fn load_delta<R: Read>(
     is_followed: bool,
 ) -> Result<Delta, SnapshotError> {
     let mut reader = SnapshotReader::new(source, options.key.as_ref())?;
-    let header = reader.header.clone();
+    let header = Arc::clone(&reader.header);
     // Format 1 has no digests to hold such a file to.
     let base = header.base.filter(|_| reader.version() > 1);
     let base = base.ok_or(SnapshotError::NotIncremental)?;
@@ -123,7 +123,7 @@ pub(crate) fn load_delta<R: Read>(
             offset,
         })
     });
-    let Header { incarnation, revision, applied, .. } = header;
+    let Header { incarnation, revision, applied, .. } = *header;
     let tables = tables.collect();
     Ok(Delta { base, incarnation, revision, applied, digests, tables, sections })
 }
@@ -143,6 +143,7 @@ fn read_tables<R: Read>(
     }
     let decoders = loader.tables.iter().map(|table| table.decoder(compares));
     let decoders: Vec<Option<Decoder>> = decoders.collect();
+    let mut carried = CarriedBytes::of(loader);
     let (mut is_over, mut bytes) = (false, 0_u64);
     let bring = || {
         if is_over {
@@ -150,7 +151,8 @@ fn read_tables<R: Read>(
         }
         let step = reader.step()?;
         is_over = matches!(step, Step::End);
-        if let Step::Rows(records) = &step {
+        carried.count(&step)?;
+        if let Step::Rows(records) | Step::Deletes(records) = &step {
             bytes += records.record_bytes();
             if bytes > bytes_max {
                 return Err(SnapshotError::TooMany {
@@ -164,7 +166,8 @@ fn read_tables<R: Read>(
     };
     let work = |(step, offset)| (Decoded::of(step, version, &decoders), offset);
     let mut rows = 0;
-    in_order(threads, bring, work, |(decoded, bytes)| {
+    let bytes_of = |(step, _): &(Step, u64)| step.bytes();
+    in_order_of_bytes(threads, bytes_of, bring, work, |(decoded, bytes)| {
         let Some(place) = loader.take(decoded, &mut rows)? else { return Ok(()) };
         let Some(progress) = &mut options.progress else { return Ok(()) };
         let table = loader.name_of(place);

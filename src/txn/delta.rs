@@ -306,9 +306,9 @@ fn apply_table<W: Session<Contents>>(
     }
     let is_same = &mut ground.is_same[position];
     let mut taken = Taken { schema, reckons: *is_same, rows: 0, digest: Digest::default() };
-    for key in deletes {
-        let Some(row) = draft.remove(position, &key) else {
-            let (table, key) = (schema.name.to_string(), schema.print_key(&key));
+    for key in deletes.iter() {
+        let Some(row) = draft.remove(position, key) else {
+            let (table, key) = (schema.name.to_string(), schema.print_key(key));
             return Err(SnapshotError::NoSuchRow { table, key });
         };
         taken.add(&row)?;
