@@ -7,7 +7,8 @@
 //! # Invariants
 //!
 //! 1. Results are taken in the order in which their items were brought.
-//! 2. No more items are under way than [`PIECES_PER_THREAD`] for each thread.
+//! 2. No more items are under way than [`PIECES_PER_THREAD`] for each thread, and none is brought
+//!    while those that are hold [`READ_AHEAD_BYTES_MAX`] bytes, if their caller says how many.
 //! 3. When the call returns, or panics, every thread has ended.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -15,7 +16,7 @@ use std::num::NonZero;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::thread;
 
-use crate::limits::SNAPSHOT_THREADS_MAX;
+use crate::limits::{READ_AHEAD_BYTES_MAX, SNAPSHOT_THREADS_MAX};
 use crate::sync::unmodelled::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Items that are under way for each thread: one in hand, and the next ones at hand.
@@ -32,6 +33,17 @@ pub(crate) fn threads_by_default() -> usize {
 /// `take`, in order. The first error of either ends it.
 pub(crate) fn in_order<I: Send, O: Send, E>(
     threads: usize,
+    bring: impl FnMut() -> Result<Option<I>, E>,
+    work: impl Fn(I) -> O + Sync,
+    take: impl FnMut(O) -> Result<(), E>,
+) -> Result<(), E> {
+    in_order_of_bytes(threads, |_| 0, bring, work, take)
+}
+
+/// As [`in_order`], of items that hold as many bytes as `bytes_of` says until they are taken.
+pub(crate) fn in_order_of_bytes<I: Send, O: Send, E>(
+    threads: usize,
+    bytes_of: impl Fn(&I) -> usize,
     mut bring: impl FnMut() -> Result<Option<I>, E>,
     work: impl Fn(I) -> O + Sync,
     mut take: impl FnMut(O) -> Result<(), E>,
@@ -53,6 +65,7 @@ pub(crate) fn in_order<I: Send, O: Send, E>(
                 break;
             }
         }
+        let mut bring = || Ok(bring()?.map(|item| (bytes_of(&item), item)));
         crew.lead(threads * PIECES_PER_THREAD, &mut bring, &work, &mut take)
     })
 }
@@ -117,18 +130,22 @@ impl<I, O> Crew<I, O> {
     fn lead<E>(
         &self,
         window: usize,
-        bring: &mut impl FnMut() -> Result<Option<I>, E>,
+        bring: &mut impl FnMut() -> Result<Option<(usize, I)>, E>,
         work: &impl Fn(I) -> O,
         take: &mut impl FnMut(O) -> Result<(), E>,
     ) -> Result<(), E> {
         let (mut brought, mut taken) = (0_u64, 0_u64);
+        // Of each item that is under way, and of all.
+        let (mut bytes_each, mut bytes) = (VecDeque::with_capacity(window), 0_usize);
         // An error of who brings is told after what he brought before it was taken, so that which
         // of several errors is told depends on no thread.
         let mut end = None;
         loop {
-            while end.is_none() && brought - taken < window as u64 {
+            while end.is_none() && bytes_each.len() < window && bytes < READ_AHEAD_BYTES_MAX {
                 match bring() {
-                    Ok(Some(item)) => {
+                    Ok(Some((bytes_of_item, item))) => {
+                        bytes_each.push_back(bytes_of_item);
+                        bytes += bytes_of_item;
                         self.lock().items.push_back((brought, item));
                         self.brought.notify_one();
                         brought += 1;
@@ -142,6 +159,7 @@ impl<I, O> Crew<I, O> {
             }
             let result = self.next_result(taken, work);
             taken += 1;
+            bytes -= bytes_each.pop_front().expect("it was brought");
             take(result.unwrap_or_else(|panic| resume_unwind(panic)))?;
         }
     }
@@ -194,6 +212,27 @@ mod tests {
             assert_eq!(squares(threads, 99).unwrap(), expected, "{threads} threads");
             assert!(squares(threads, 0).unwrap().is_empty());
             assert_eq!(squares(threads, 300).unwrap_err(), "enough");
+        }
+    }
+
+    #[test]
+    fn nothing_is_brought_while_the_items_under_way_hold_as_many_bytes_as_they_may() {
+        for (share, most) in [(1, 1), (2, 2), (3, 3), (1_000_000, 4 * PIECES_PER_THREAD)] {
+            let (under_way, mut left) = (std::cell::Cell::new(0), 100);
+            let mut seen = 0;
+            let bring = || {
+                left -= 1;
+                under_way.set(under_way.get() + 1);
+                seen = seen.max(under_way.get());
+                Ok::<_, ()>((left > 0).then_some(left))
+            };
+            let take = |_| {
+                under_way.set(under_way.get() - 1);
+                Ok(())
+            };
+            let bytes_of = |_: &i32| READ_AHEAD_BYTES_MAX.div_ceil(share);
+            in_order_of_bytes(4, bytes_of, bring, |item| item, take).unwrap();
+            assert_eq!(seen, most, "a share of {share}");
         }
     }
 

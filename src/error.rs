@@ -106,7 +106,7 @@ pub enum Error {
 
     /// A row cannot be encoded, and a digest is to be kept of it
     /// ([`Builder::keep_digests`](crate::Builder::keep_digests)) or was asked for: its `Serialize`
-    /// fails, or it nests deeper than [`limits::DEPTH_MAX`](crate::limits::DEPTH_MAX).
+    /// fails, or it nests deeper than [`limits::ROW_DEPTH_MAX`](crate::limits::ROW_DEPTH_MAX).
     #[error("table {table}: the row with key {key} cannot be encoded: {message}")]
     RowEncode {
         /// The table's name.

@@ -11,7 +11,8 @@
 //! # Invariants
 //!
 //! 1. The versions are of one line of commits: a restore forgets all. So does a commit that erases,
-//!    because each of them may hold what was erased.
+//!    because each of them may hold what was erased; and so does an incremental snapshot file, of
+//!    which nobody knows whether it erases.
 //! 2. They are within the limits.
 //! 3. Only whoever has the right to write adds and takes out.
 

@@ -38,19 +38,34 @@ pub const TOMBSTONES_MAX: usize = 1 << 20;
 /// Names travel in every error and snapshot header. At the limit `build()` fails.
 pub const NAME_BYTES_MAX: usize = 128;
 
+/// Most fields that a table may say its primary key consists of, each with a name of at most
+/// [`NAME_BYTES_MAX`] bytes.
+///
+/// They travel in every snapshot header; no derived key has more than six. At the limit `build()`
+/// fails, and a file with more is malformed.
+pub const KEY_FIELDS_MAX: usize = 16;
+
 /// Most entries that one row may have in one multi-valued index.
 ///
 /// A row with more is refused with [`Error::TooManyEntries`](crate::Error::TooManyEntries), so
 /// that one bad row cannot make a transaction arbitrarily slow.
 pub const ENTRIES_PER_ROW_MAX: usize = 16_384;
 
-/// Largest encoding of one row, in bytes of MessagePack.
+/// Largest encoding of one row, in bytes of MessagePack, without the revisions that stand around it
+/// in a file.
 ///
 /// A snapshot reader holds one row in memory at a time beside the rows already loaded; MessagePack
 /// can expand about a hundredfold when decoded, so this bounds the harm of one hostile row. Saving
 /// a larger row fails with an error that names it; where digests are kept
 /// ([`Builder::keep_digests`](crate::Builder::keep_digests)), a statement refuses it.
 pub const ROW_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Most bytes that stand before a row in its record of a snapshot file: the head of an array and
+/// two revisions.
+///
+/// The limit of a record is that of its row and these, so that every row which a statement accepts
+/// can be saved, whatever its revisions.
+pub const RECORD_HEAD_BYTES_MAX: usize = 1 + 9 + 9;
 
 /// Bytes of the buffer in which statements encode rows for the digest of their table, kept from one
 /// statement to the next.
@@ -69,10 +84,15 @@ pub const VALUES_PER_ROW_MAX: usize = 1 << 20;
 
 const _: () = assert!(VALUES_PER_ROW_MAX * 32 <= 2 * ROW_BYTES_MAX);
 
-/// Deepest nesting of one encoded row or command, the same when writing and when reading.
+/// Deepest nesting of one encoded record or command, the same when writing and when reading.
 ///
 /// If writing allowed more than reading, a snapshot could be saved and never restored.
 pub const DEPTH_MAX: usize = 128;
+
+/// Deepest nesting of one encoded row: its record in a snapshot file is a level around it.
+///
+/// A deeper one is refused where digests are kept, and by a migration; elsewhere saving it fails.
+pub const ROW_DEPTH_MAX: usize = DEPTH_MAX - 1;
 
 /// Size at which a frame of rows is closed, in bytes.
 ///
@@ -85,6 +105,9 @@ pub const FRAME_BYTES_TARGET: usize = 64 * 1024;
 ///
 /// A longer one is refused before anything is allocated for it.
 pub const FRAME_BYTES_MAX: usize = ROW_BYTES_MAX + KEY_BYTES_MAX + 1024;
+
+// Beside the row and its key there are the heads of frame, record, key and row.
+const _: () = assert!(RECORD_HEAD_BYTES_MAX + 8 + 4 + 2 <= 1024);
 
 /// Largest payload of one chunk of a snapshot file, in bytes, before it is compressed and
 /// encrypted; stored, a chunk has less than 1 MiB.
@@ -109,11 +132,29 @@ pub const SNAPSHOT_BATCH_BYTES: usize = 1024 * 1024;
 /// One thread reads or writes, and that is the limit long before.
 pub const SNAPSHOT_THREADS_MAX: usize = 64;
 
-/// Most bytes that are carried from a snapshot file for those who know what they are: sections and
-/// tables that the schema does not have.
+/// Bytes of frames that are read ahead of the one that is taken next when a snapshot file is loaded
+/// on several threads; no further frame is read while there are as many.
 ///
-/// They are kept in memory as they stand. Loading a file with more fails.
+/// Two frames of the largest size. So memory does not grow with the number of threads when frames
+/// are large; those of the usual size are bounded by their number long before.
+pub const READ_AHEAD_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// Most bytes that are carried from a snapshot file for those who know what they are: sections and
+/// tables that the schema does not have, and [`CARRIED_ITEM_BYTES`] for each frame of them.
+///
+/// They are kept in memory as they stand. They are counted as they are read, and loading a file
+/// with more fails at the frame that is one too many.
 pub const CARRIED_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// What a frame that is carried counts beside its content: it stands in lists, with a name and an
+/// allocation of its own.
+pub const CARRIED_ITEM_BYTES: usize = 128;
+
+/// Most frames of sections that a snapshot file may have.
+///
+/// An empty one takes ten bytes in a file and ten times that in memory. Far more than the two names
+/// that are reserved need, at up to 16 MiB each. A file with more is refused.
+pub const SECTIONS_MAX: usize = 65_536;
 
 /// Largest encoded command of a state machine, in bytes.
 ///
@@ -121,8 +162,14 @@ pub const CARRIED_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// several commands. Proposing a larger one fails before it reaches the log.
 pub const COMMAND_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// Largest header or end frame a reader accepts, in bytes: room for [`TABLES_MAX`] tables with
-/// [`INDEXES_PER_TABLE_MAX`] indexes each and the longest names, so that every schema can be saved.
+/// Largest end of a table, and of a file, that a reader accepts, in bytes.
+///
+/// They have less than a hundred; there is room for fields that a newer version adds.
+pub const END_BYTES_MAX: usize = 64 * 1024;
+
+/// Largest header a reader accepts, in bytes: room for [`TABLES_MAX`] tables with
+/// [`INDEXES_PER_TABLE_MAX`] indexes and [`KEY_FIELDS_MAX`] fields of the key each and the longest
+/// names, so that every schema can be saved.
 pub const HEADER_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Most values, keys of maps and fields among them, that the header of a snapshot file consists of:
@@ -133,8 +180,21 @@ pub const HEADER_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub const HEADER_VALUES_MAX: usize = TABLES_MAX * (8 * INDEXES_PER_TABLE_MAX + 64);
 
 // The name, the flag and the field names around them take less than 32 bytes beside the name.
-const _: () =
-    assert!(HEADER_BYTES_MAX > TABLES_MAX * (INDEXES_PER_TABLE_MAX + 2) * (NAME_BYTES_MAX + 32));
+const _: () = {
+    let names = INDEXES_PER_TABLE_MAX + KEY_FIELDS_MAX + 2;
+    assert!(HEADER_BYTES_MAX > TABLES_MAX * names * (NAME_BYTES_MAX + 32));
+};
+
+/// Longest text, key or other single value in the header of a snapshot file, in bytes; a name has
+/// less, and a field that a newer version adds has room.
+///
+/// A header with a longer one is malformed, and nothing of it is decoded.
+pub const HEADER_VALUE_BYTES_MAX: usize = 64 * 1024;
+
+/// Most bytes that an error says of what a decoder found where something else should stand.
+///
+/// Its own message has all of a text that is out of place.
+pub const READ_ERROR_BYTES_MAX: usize = 1024;
 
 /// Entries of the Raft log after which a replica builds a snapshot of its state machine.
 ///
@@ -348,6 +408,13 @@ pub const CHANGE_SET_BYTES_MAX: usize = COMMAND_BYTES_MAX - 1024 * 1024 - 64 * 1
 // The rest is for what stands around the change set in its command.
 const _: () = assert!(CHANGE_SET_BYTES_MAX + 16 * CHANGES_MAX < COMMAND_BYTES_MAX);
 
+/// Most times that the digest of the current version is computed before the right to write is
+/// taken, for an incremental snapshot file that is to be applied.
+///
+/// After a commit in between the file fits no more; only a restore of the same revision leads to
+/// another attempt. Behind the last one the digest is computed while nobody else can write.
+pub const LINK_ATTEMPTS_MAX: usize = 3;
+
 /// Longest line of an export as English text, in bytes, without its end.
 ///
 /// A reader holds one. Values are cut into several lines long before; a name or a tenant so long
@@ -367,7 +434,7 @@ pub const ENGLISH_NAME_BYTES_MAX: usize = 512;
 ///
 /// They are looked for in each record. More than any key has that is derived; a table with more is
 /// not written.
-pub const ENGLISH_KEY_FIELDS_MAX: usize = 16;
+pub const ENGLISH_KEY_FIELDS_MAX: usize = KEY_FIELDS_MAX;
 
 // The longest line of a value: its indentation, a name, a piece, and words.
 const _: () = assert!(

@@ -14,6 +14,7 @@
 
 mod item;
 
+use std::fmt::{self, Write};
 use std::io::Cursor;
 
 pub(crate) use item::{Item, Items};
@@ -24,7 +25,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-use crate::limits::DEPTH_MAX;
+use crate::limits::{DEPTH_MAX, READ_ERROR_BYTES_MAX};
 
 /// Why bytes are not the value, and where.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -44,10 +45,19 @@ impl ReadError {
 ///
 /// The error is what a person needs beside the name of the thing.
 pub(crate) fn write<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), String> {
+    write_within(DEPTH_MAX, value, out)
+}
+
+/// As [`write`], of a value that may nest this deep and no deeper.
+pub(crate) fn write_within<T: Serialize + ?Sized>(
+    depth: usize,
+    value: &T,
+    out: &mut Vec<u8>,
+) -> Result<(), String> {
     let start = out.len();
     let mut serializer = rmp_serde::Serializer::new(&mut *out).with_struct_map();
     let written = value.serialize(&mut serializer).map_err(|error| error.to_string());
-    written.and_then(|()| check(&out[start..]).map_err(|error| error.to_string()))
+    written.and_then(|()| check_within(depth, &out[start..]).map_err(|error| error.to_string()))
 }
 
 /// Reads the value that fills `bytes`.
@@ -55,7 +65,33 @@ pub(crate) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ReadError> {
     check(bytes)?;
     // The bytes are one value and no more, so what reads a value reads all of them.
     let value = T::deserialize(&mut rmp_serde::Deserializer::from_read_ref(bytes));
-    value.map_err(|error| ReadError::new(offset_of_error::<T>(bytes), error.to_string()))
+    value.map_err(|error| {
+        // It may have in it, whole and escaped, a text that stands where none should.
+        let message = beginning_of(&error);
+        drop(error);
+        ReadError::new(offset_of_error::<T>(bytes), message)
+    })
+}
+
+/// What an error says, up to a limit.
+#[cold]
+fn beginning_of(error: &impl fmt::Display) -> String {
+    struct Beginning(String);
+    impl Write for Beginning {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            let room = READ_ERROR_BYTES_MAX - self.0.len();
+            if text.len() <= room {
+                self.0.push_str(text);
+                return Ok(());
+            }
+            self.0.push_str(&text[..text.floor_char_boundary(room)]);
+            Err(fmt::Error)
+        }
+    }
+    let mut beginning = Beginning(String::new());
+    // The only error is that there is more than the beginning.
+    let _ = write!(beginning, "{error}");
+    beginning.0
 }
 
 /// How far a decoder that counts comes.
@@ -66,13 +102,18 @@ fn offset_of_error<T: DeserializeOwned>(bytes: &[u8]) -> usize {
     deserializer.position() as usize
 }
 
-/// How many values, those inside others among them, `bytes` consist of, up to where they are none.
-pub(crate) fn count_values(bytes: &[u8]) -> usize {
-    let (mut position, mut count) = (0, 0);
-    while element_at(bytes, &mut position).is_some() {
+/// How many values, those inside others among them, `bytes` consist of, up to where they are none,
+/// and how many bytes the longest text or other scalar among them has.
+pub(crate) fn count_values(bytes: &[u8]) -> (usize, usize) {
+    let (mut position, mut count, mut longest) = (0, 0, 0);
+    loop {
+        let start = position;
+        if element_at(bytes, &mut position).is_none() {
+            return (count, longest);
+        }
         count += 1;
+        longest = longest.max(position - start);
     }
-    count
 }
 
 /// Where the value begins in a record, which is an array of two revisions and the value; 0 in what
@@ -87,6 +128,11 @@ pub(crate) fn value_of_record(record: &[u8]) -> usize {
 /// Walks `bytes` as exactly one value, without decoding it: its structure must be whole and no
 /// deeper than [`DEPTH_MAX`].
 pub(crate) fn check(bytes: &[u8]) -> Result<(), ReadError> {
+    check_within(DEPTH_MAX, bytes)
+}
+
+/// As [`check`], with a depth of which the values must be.
+pub(crate) fn check_within(depth: usize, bytes: &[u8]) -> Result<(), ReadError> {
     // How many values are still to come in each open array or map.
     let mut open: Vec<u64> = Vec::new();
     let mut position = 0;
@@ -95,8 +141,8 @@ pub(crate) fn check(bytes: &[u8]) -> Result<(), ReadError> {
         let element = element_at(bytes, &mut position)
             .ok_or_else(|| ReadError::new(start, "no whole MessagePack value stands"))?;
         if element > 0 {
-            if open.len() == DEPTH_MAX {
-                let message = format!("nesting deeper than the limit of {DEPTH_MAX} stands");
+            if open.len() == depth {
+                let message = format!("nesting deeper than the limit of {depth} stands");
                 return Err(ReadError::new(start, message));
             }
             open.push(element);

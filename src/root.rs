@@ -9,6 +9,8 @@
 //!    no lock that a writer holds while it works.
 //! 4. Contents are read only while their root, or the transaction that works on them, is held: the
 //!    root's version keeps the trees and rows that they lead to.
+//! 5. Of two roots on one line, the one with the higher serial number was made of the other by
+//!    commits and links alone. No file has the line, and nothing that applies an entry asks for it.
 //!
 //! The only room that names `arc-swap`. Under the cfg `fsmdb_rwlock_root`, for machines whose
 //! memory model `arc-swap` is not trusted on, and under `fsmdb_loom`, where the protocol above the
@@ -22,6 +24,7 @@ use crate::carried::Carried;
 use crate::revision::{Applied, Incarnation, Revision};
 use crate::schema::Schema;
 use crate::sync::Arc;
+use crate::sync::unmodelled::{AtomicU64, Ordering};
 use crate::table::{Planner, TableState};
 use crate::tree::{self, Doomed, Store, TableTrees, Version};
 
@@ -42,10 +45,43 @@ pub(crate) struct Contents {
     pub(crate) revision: Revision,
     pub(crate) applied: Applied,
     pub(crate) incarnation: Incarnation,
+    pub(crate) line: Line,
     /// What a file had that the schema does not know.
     pub(crate) carried: Option<StdArc<Carried>>,
     /// The tables at their positions in the schema.
     tables: Vector<StdArc<TableState>>,
+}
+
+/// The line of versions that one is on: it begins when a database is built, loaded or restored, and
+/// commits and links stay on it (invariant 5). It is an affair of this process.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Line {
+    number: u64,
+    /// The line that it has left; its own if none.
+    left: u64,
+}
+
+impl Line {
+    fn new() -> Self {
+        let number = Self::draw();
+        Self { number, left: number }
+    }
+
+    fn draw() -> u64 {
+        static DRAWN: AtomicU64 = AtomicU64::new(0);
+        DRAWN.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The line of a view of a transaction that runs on this one: what is published never comes
+    /// from a view, whether or not the transaction commits.
+    pub(crate) fn of_view(self) -> Self {
+        Self { number: Self::draw(), left: self.number }
+    }
+
+    /// Whether what is on this line comes from what is on `older` and was not published later.
+    pub(crate) fn comes_from(self, older: Self) -> bool {
+        older.number == self.number || older.number == self.left
+    }
 }
 
 impl Root {
@@ -114,6 +150,7 @@ impl Contents {
             revision: Revision(0),
             applied: Applied::default(),
             incarnation: Incarnation::default(),
+            line: Line::new(),
             carried: None,
             tables,
         }

@@ -109,10 +109,11 @@ impl Drop for WriterGuard<'_> {
 /// What stays out of the models. The counts of handles on rows, of which there are too many for a
 /// model checker, and the place for a spare chunk are `std`'s in every build, as an `Arc`'s would
 /// be; the log of what one closure reads, and the way from a schema to its database, are not what
-/// threads race for; and the threads that work on one snapshot file are an affair of that call.
+/// threads race for; the threads that work on one snapshot file are an affair of that call; and the
+/// number of a line of versions need only be one that no other has.
 pub(crate) mod unmodelled {
     #[cfg(test)]
     pub(crate) use std::sync::atomic::AtomicUsize;
-    pub(crate) use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+    pub(crate) use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
     pub(crate) use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 }

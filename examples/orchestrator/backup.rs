@@ -2,7 +2,7 @@
 //! of what has changed since the one before; and shows in the end that the chain restores.
 
 use anyhow::{Result, ensure};
-use fsmdb::{Builder, SaveOptions, Snapshot};
+use fsmdb::{Builder, SaveOptions, Snapshot, SnapshotError};
 
 /// The files of a chain, and the version of the last one.
 pub struct Backup {
@@ -18,14 +18,22 @@ impl Backup {
         Ok(Self { last: first, files: vec![file] })
     }
 
-    /// Adds a file of what has changed, of any replica that is not behind.
+    /// Adds a file of what has changed. A version of another replica than the last one, or of one
+    /// that was given a snapshot since, begins the chain anew.
     pub fn add(&mut self, newer: Snapshot) -> Result<()> {
-        if newer.revision() > self.last.revision() {
-            let mut file = Vec::new();
-            newer.save_since(&self.last, &mut file, SaveOptions::new())?;
-            self.files.push(file);
-            self.last = newer;
+        if newer.revision() <= self.last.revision() {
+            return Ok(());
         }
+        let mut file = Vec::new();
+        match newer.save_since(&self.last, &mut file, SaveOptions::new()) {
+            Ok(_) => self.files.push(file),
+            Err(SnapshotError::NoBase { .. }) => {
+                newer.save(&mut file)?;
+                self.files = vec![file];
+            }
+            Err(error) => return Err(error.into()),
+        }
+        self.last = newer;
         Ok(())
     }
 

@@ -47,8 +47,8 @@ impl Builder {
     }
 
     /// Keeps versions after newer ones have taken their place, for [`Db::at`] and [`Db::versions`];
-    /// without this, none. A restore forgets them, and so does a commit that
-    /// [erases](crate::TableMut::erase_prefix).
+    /// without this, none. A restore forgets them, and so does a link
+    /// ([`Db::apply_incremental`]) or a commit that [erases](crate::TableMut::erase_prefix).
     #[must_use]
     pub fn keep_versions(mut self, retention: Retention) -> Self {
         self.options.retention = retention;
@@ -174,10 +174,23 @@ impl Builder {
     /// Makes a database with the content of a chain of snapshot files: a whole one, and incremental
     /// ones of which each is based on what those before it come to.
     ///
+    /// Each link must name the state that the file before it says it comes to, by revision,
+    /// incarnation and digest, or the state as its rows are encoded here. So a newer version of the
+    /// program can load the chain when a table was added
+    /// ([`LoadOptions::missing_tables_are_empty`]) or a field with a `serde` default. What a link
+    /// makes of a table is held to the number of rows and the digest that it says; only where it
+    /// replaces or deletes rows of a table that are encoded here in another way than in the files,
+    /// the digest is trusted, and what is left are the number, the keys that it deletes, the hash
+    /// of each file, and the next link. With the same types as the writer's everything is verified;
+    /// [`fsmdb::offline::compact`](crate::offline::compact) verifies it without any, and makes one
+    /// file of a chain that has to be migrated.
+    ///
     /// # Errors
     ///
     /// As [`load`](Builder::load); [`SnapshotError::WrongBase`] at the first link that does not
-    /// fit, [`SnapshotError::Empty`] without files.
+    /// fit, [`SnapshotError::Empty`] without files, [`SnapshotError::OlderLink`] at a link with a
+    /// table of an older version, [`SnapshotError::UnknownTable`] at one that changes a table which
+    /// is carried.
     pub fn load_chain<R: io::Read>(
         self,
         sources: impl IntoIterator<Item = R>,

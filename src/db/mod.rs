@@ -9,9 +9,9 @@
 mod builder;
 mod erase;
 mod optimistic;
+mod restore;
 
 use std::fmt;
-use std::io;
 use std::sync::Arc as StdArc;
 
 use crate::digest::Digests;
@@ -20,7 +20,6 @@ use crate::key::AsKey;
 use crate::revision::{Applied, Incarnation, Revision};
 use crate::root::{Contents, Root};
 use crate::schema::{Schema, Table};
-use crate::snapshot::{self, Delta, LoadOptions, SnapshotError};
 use crate::sync::{Arc, AtomicBool, Ordering, WriterGuard, WriterLock};
 use crate::tree::Doomed;
 use crate::txn::{self, Changes, HistoryError, Memory, RowVersion, Snapshot, WaitFor, WriteTxn};
@@ -217,8 +216,9 @@ impl Db {
     ///
     /// # Errors
     ///
-    /// [`HistoryError`] when it is not kept, was never there, or is not yet. A restore and a commit
-    /// that [erases](crate::TableMut::erase_prefix) leave none that is older.
+    /// [`HistoryError`] when it is not kept, was never there, or is not yet. A restore, a link
+    /// ([`apply_incremental`](Db::apply_incremental)) and a commit that
+    /// [erases](crate::TableMut::erase_prefix) leave none that is older.
     pub fn at(&self, revision: Revision) -> Result<Snapshot, HistoryError> {
         txn::at(&self.shared.hub, revision)
     }
@@ -265,66 +265,6 @@ impl Db {
             return Err(WriteError::OwnedByMachine);
         }
         Ok(self.begin(guard))
-    }
-
-    /// Replaces the whole content by that of a snapshot file, atomically.
-    ///
-    /// Snapshots taken before stay valid and see the old content; on an error nothing has changed.
-    /// The revision becomes that of the file, so it can go back.
-    ///
-    /// # Errors
-    ///
-    /// [`SnapshotError`] with the byte offset, table and row; [`SnapshotError::NotWritable`] when
-    /// a machine owns the database.
-    pub fn restore<R: io::Read>(&self, source: R) -> Result<(), SnapshotError> {
-        self.restore_chain([source], LoadOptions::new())
-    }
-
-    /// Replaces the whole content by that of a chain of snapshot files, a whole one and the
-    /// incremental ones that follow it, atomically; as [`restore`](Db::restore) otherwise.
-    ///
-    /// # Errors
-    ///
-    /// As [`restore`](Db::restore) and [`Builder::load_chain`].
-    pub fn restore_chain<R: io::Read>(
-        &self,
-        sources: impl IntoIterator<Item = R>,
-        options: LoadOptions<'_>,
-    ) -> Result<(), SnapshotError> {
-        if self.is_owned() {
-            return Err(SnapshotError::NotWritable);
-        }
-        let root = txn::load_chain(&self.shared.schema, sources, options)?;
-        let guard = self.shared.writer.lock();
-        if self.is_owned() {
-            return Err(SnapshotError::NotWritable);
-        }
-        self.replace(root, guard);
-        Ok(())
-    }
-
-    /// Applies an incremental snapshot file to the current version, which must be the one that it
-    /// is based on, as one commit; gives the revision that it leads to.
-    ///
-    /// Watches, waits and feeds see one commit with the net changes. Memory follows the file.
-    /// Without [`keep_digests`](Builder::keep_digests) every row is encoded, to know that it is the
-    /// right state, while nobody else can write.
-    ///
-    /// # Errors
-    ///
-    /// [`SnapshotError::WrongBase`] when the current version is another one; otherwise as
-    /// [`restore`](Db::restore). On an error nothing has changed.
-    pub fn apply_incremental<R: io::Read>(
-        &self,
-        source: R,
-        mut options: LoadOptions<'_>,
-    ) -> Result<Revision, SnapshotError> {
-        let delta = snapshot::load_delta(&self.shared.schema, source, &mut options)?;
-        let guard = self.shared.writer.lock();
-        if self.is_owned() {
-            return Err(SnapshotError::NotWritable);
-        }
-        self.follow(delta, guard)
     }
 
     /// The line of revisions that the database is on.
@@ -391,54 +331,6 @@ impl Db {
         let guard = self.shared.writer.lock();
         let base = self.shared.hub.load();
         WriteTxn::new(&self.shared.hub, guard, base, Revision(at.index))
-    }
-
-    /// Loads a snapshot and publishes it if `accept` agrees to its revision and position, on behalf
-    /// of the machine that owns the database.
-    pub(crate) fn install<R: io::Read, T, E: From<SnapshotError>>(
-        &self,
-        sources: impl IntoIterator<Item = R>,
-        options: LoadOptions<'_>,
-        accept: impl FnOnce(Revision, Applied) -> Result<T, E>,
-    ) -> Result<T, E> {
-        let root = txn::load_chain(&self.shared.schema, sources, options)?;
-        let guard = self.shared.writer.lock();
-        let accepted = accept(root.revision, root.applied)?;
-        self.replace(root, guard);
-        Ok(accepted)
-    }
-
-    /// Applies an incremental file if `accept` agrees to the position that it leads to, on behalf
-    /// of the machine that owns the database.
-    pub(crate) fn install_incremental<R: io::Read, E: From<SnapshotError>>(
-        &self,
-        source: R,
-        mut options: LoadOptions<'_>,
-        accept: impl FnOnce(Revision, Applied) -> Result<(), E>,
-    ) -> Result<Applied, E> {
-        let delta = snapshot::load_delta(&self.shared.schema, source, &mut options)?;
-        let guard = self.shared.writer.lock();
-        let applied = delta.applied;
-        accept(delta.revision, applied)?;
-        self.follow(delta, guard)?;
-        Ok(applied)
-    }
-
-    /// Applies what an incremental file says to the current version.
-    fn follow(&self, delta: Delta, guard: WriterGuard<'_>) -> Result<Revision, SnapshotError> {
-        let base = self.shared.hub.load();
-        WriteTxn::new(&self.shared.hub, guard, base, delta.revision).apply_delta(delta)
-    }
-
-    /// Publishes a version that has come from a file, gives the right to write back and wakes whom
-    /// the difference concerns.
-    fn replace(&self, root: Root, guard: WriterGuard<'_>) {
-        let old = self.shared.hub.load();
-        let root = root.after(old.serial());
-        let woken = self.shared.hub.replace(&old, root);
-        drop(old);
-        drop(guard);
-        drop(woken);
     }
 }
 

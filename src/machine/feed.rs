@@ -170,7 +170,46 @@ impl<F: Fsm> Machine<F> {
     /// [`MachineError::Foreign`] when it is of a database that was written outside a log,
     /// [`MachineError::Snapshot`] when it cannot be read; nothing has changed then.
     pub fn install<R: io::Read>(&self, source: R) -> Result<Applied, MachineError> {
-        self.install_chain([source], LoadOptions::new())
+        self.install_with(source, LoadOptions::new())
+    }
+
+    /// As [`install`](Machine::install), decrypted, limited, told of and cancelled as `options`
+    /// say.
+    ///
+    /// ```
+    /// # use fsmdb::{Applied, Db, Fsm, LoadOptions, Machine, Table, WriteTxn};
+    /// # use serde::{Deserialize, Serialize};
+    /// # #[derive(Clone, Debug, Serialize, Deserialize, Table)]
+    /// # #[table(name = "nodes")]
+    /// # struct Node { #[key] id: u64 }
+    /// # struct Nodes;
+    /// # impl Fsm for Nodes {
+    /// #     type Command = u64;
+    /// #     type Reply = ();
+    /// #     fn apply(&self, txn: &mut WriteTxn<'_>, _: Applied, id: u64) {
+    /// #         txn.upsert(Node { id }).unwrap();
+    /// #     }
+    /// # }
+    /// # let machine = || Machine::new(Db::builder().table::<Node>().build().unwrap(), Nodes);
+    /// # let (leader, follower) = (machine()?, machine()?);
+    /// # let at = Applied { index: 1, term: 1 };
+    /// # leader.apply(at, &Machine::<Nodes>::encode(&7)?)?;
+    /// let mut file = Vec::new();
+    /// leader.read().save(&mut file)?;
+    /// let options = LoadOptions::new().rows_max(1_000_000);
+    /// assert_eq!(follower.install_with(file.as_slice(), options)?, at);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`install`](Machine::install).
+    pub fn install_with<R: io::Read>(
+        &self,
+        source: R,
+        options: LoadOptions<'_>,
+    ) -> Result<Applied, MachineError> {
+        self.install_chain([source], options)
     }
 
     /// As [`install`](Machine::install), of a chain: a whole snapshot file and the incremental ones
@@ -198,20 +237,25 @@ impl<F: Fsm> Machine<F> {
     }
 
     /// Applies an incremental snapshot file, which must be based on the current state, and gives
-    /// its position: what the entries up to there would have done.
+    /// its position: what the entries up to there would have done. As
+    /// [`Db::apply_incremental`] otherwise, also for kept versions and feeds.
     ///
     /// # Errors
     ///
     /// As [`install`](Machine::install); [`SnapshotError::WrongBase`] when the state is another
-    /// one. Nothing has changed then.
+    /// one, [`SnapshotError::KeepsIncarnation`] when `options` have an incarnation. Nothing has
+    /// changed then.
     ///
     /// [`SnapshotError::WrongBase`]: crate::SnapshotError::WrongBase
+    /// [`SnapshotError::KeepsIncarnation`]: crate::SnapshotError::KeepsIncarnation
     pub fn install_incremental<R: io::Read>(
         &self,
         source: R,
         options: LoadOptions<'_>,
     ) -> Result<Applied, MachineError> {
-        self.db.install_incremental(source, options, check_position)
+        self.db.install_incremental(source, options, |revision, applied| {
+            check_position(revision, applied).map(|()| applied)
+        })
     }
 }
 

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::migration::{self, RowMigrationError};
 use super::table::{IndexDef, IndexKeys, Table};
 use crate::key::{KeyBuf, KeyReader, print_from};
+use crate::limits::ROW_DEPTH_MAX;
 use crate::messagepack::{self, ReadError};
 use crate::revision::Revision;
 use crate::tree::{NewRow, RowKind, RowMeta, RowRef};
@@ -173,7 +174,7 @@ impl<T: Table> RowType for Typed<T> {
     }
 
     fn encode_value(&self, row: RowRef<'_>, out: &mut Vec<u8>) -> Result<(), String> {
-        messagepack::write(row.typed::<T>().value(), out)
+        messagepack::write_within(ROW_DEPTH_MAX, row.typed::<T>().value(), out)
     }
 
     fn decode_value(&self, bytes: &[u8], meta: RowMeta) -> Result<NewRow, ReadError> {

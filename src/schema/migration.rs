@@ -4,6 +4,8 @@
 use thiserror::Error;
 
 use super::table::Table;
+use crate::key::{KeyBuf, KeyReader, print_from};
+use crate::limits::{ROW_BYTES_MAX, ROW_DEPTH_MAX};
 use crate::messagepack::{self, ReadError};
 use crate::tree::{NewRow, RowMeta};
 use crate::value::{self, Value, ValueError, ValueReadError};
@@ -83,6 +85,9 @@ pub(crate) enum RowMigrationError {
     /// The bytes are no value, before the first step.
     #[error("the row is not a value: {0}")]
     Value(#[source] ValueReadError),
+    /// What the last step left is longer than a row may be; the key is that of the row, printed.
+    #[error("the row with key {key} needs {bytes} bytes, the limit is {limit}")]
+    TooLarge { key: String, bytes: usize, limit: usize },
     /// What the last step left is not a row.
     #[error("what was migrated from version {from} is not a row of version {to}: {error}")]
     Row { from: u32, to: u32, error: ReadError },
@@ -108,9 +113,20 @@ pub(super) fn migrate<T: Table>(
     }
     let mut migrated = Vec::with_capacity(bytes.len());
     let last = to - 1;
-    value::write(&row, &mut migrated)
-        .map_err(|error| RowMigrationError::Failed { from: last, message: error.to_string() })?;
-    Ok(NewRow::new(meta, messagepack::read::<T>(&migrated).map_err(unreadable)?))
+    let failed = |message| RowMigrationError::Failed { from: last, message };
+    value::write(&row, &mut migrated).map_err(|error| failed(error.to_string()))?;
+    // What could not be saved again is no row.
+    let checked = messagepack::check_within(ROW_DEPTH_MAX, &migrated);
+    checked.map_err(|error| failed(error.to_string()))?;
+    let row = messagepack::read::<T>(&migrated).map_err(unreadable)?;
+    if migrated.len() > ROW_BYTES_MAX {
+        let mut key = KeyBuf::new();
+        row.encode_primary_key(&mut key);
+        let key = print_from::<T::Key>(&mut KeyReader::new(&key));
+        let (bytes, limit) = (migrated.len(), ROW_BYTES_MAX);
+        return Err(RowMigrationError::TooLarge { key, bytes, limit });
+    }
+    Ok(NewRow::new(meta, row))
 }
 
 /// Makes a row of version `step + 1` of one of version `step`.

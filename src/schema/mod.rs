@@ -27,7 +27,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
 use crate::error::SchemaError;
-use crate::limits::{INDEXES_PER_TABLE_MAX, NAME_BYTES_MAX, TABLES_MAX, TOMBSTONES_MAX};
+use crate::limits::{
+    INDEXES_PER_TABLE_MAX, KEY_FIELDS_MAX, NAME_BYTES_MAX, TABLES_MAX, TOMBSTONES_MAX,
+};
 use crate::sync::unmodelled::OnceLock;
 
 /// The tables of a database, in the order in which they were given to the builder.
@@ -126,6 +128,14 @@ fn check_table(table: &TableSchema) -> Result<(), SchemaError> {
     if table.indexes.len() > INDEXES_PER_TABLE_MAX {
         let what = format!("indexes of table {}", table.name);
         return Err(SchemaError::TooMany { what, limit: INDEXES_PER_TABLE_MAX });
+    }
+    if table.key_fields.len() > KEY_FIELDS_MAX {
+        let what = format!("key fields of table {}", table.name);
+        return Err(SchemaError::TooMany { what, limit: KEY_FIELDS_MAX });
+    }
+    if table.key_fields.iter().any(|name| name.len() > NAME_BYTES_MAX) {
+        let what = format!("bytes of a name of a key field of table {}", table.name);
+        return Err(SchemaError::TooMany { what, limit: NAME_BYTES_MAX });
     }
     if table.tombstones > TOMBSTONES_MAX {
         let what = format!("tombstones of table {}", table.name);

@@ -102,13 +102,12 @@ impl<'a> Batch<'a> {
     ) -> Result<(), SnapshotError> {
         let (schema, key) = (self.table.schema(), self.key(row));
         write_row_head(key, out);
-        let start = out.len();
         let named = || (schema.name.to_string(), schema.print_key(key));
         let value = schema.rows.encode(self.rows[row], out).map_err(|message| {
             let (table, key) = named();
             SnapshotError::RowEncode { table, key, message }
         })?;
-        let bytes = out.len() - start;
+        let bytes = out.len() - value;
         if bytes > ROW_BYTES_MAX {
             let (table, key) = named();
             let (bytes, limit) = (bytes as u64, ROW_BYTES_MAX as u64);

@@ -12,7 +12,7 @@ use crate::messagepack;
 use crate::revision::Revision;
 use crate::schema::{RowMigrationError, TableSchema};
 use crate::table::{KeyedRows, TableState};
-use crate::tree::{NewRow, RowMeta};
+use crate::tree::{NewRow, RowMeta, RowRef};
 
 /// What a thread needs to decode the rows of one table.
 pub(super) struct Decoder {
@@ -21,6 +21,8 @@ pub(super) struct Decoder {
     pub(super) version: u32,
     /// The latest revision that a row may have.
     pub(super) modified: Revision,
+    /// Whether each row is encoded anew, to see whether that gives the bytes of the file.
+    pub(super) compares: bool,
 }
 
 /// A step with its rows decoded.
@@ -35,6 +37,9 @@ pub(super) struct DecodedRows {
     pub(super) digest: Digest,
     /// The number and place of the first row.
     pub(super) first: (u64, u64),
+    /// Whether every row was encoded anew and gave the bytes of the file.
+    pub(super) is_same: bool,
+    encoding: Vec<u8>,
 }
 
 impl Decoded {
@@ -56,6 +61,8 @@ impl Decoder {
             rows: KeyedRows::with_room_for(records.count as usize),
             digest: Digest::default(),
             first: (records.first, records.frame().offset),
+            is_same: self.compares && !self.is_migrated(),
+            encoding: Vec::new(),
         };
         for raw in records.rows() {
             let raw = raw?;
@@ -84,6 +91,9 @@ impl Decoder {
         if row.borrow().meta().modified > self.modified {
             return Err(failed(0, "the row was modified after its table".into()));
         }
+        if decoded.is_same {
+            decoded.is_same = self.is_same(raw, row.borrow(), &mut decoded.encoding);
+        }
         let key = schema.key_of(row.borrow());
         if self.is_migrated() {
             // It may have another key than it had; they are sorted when all are there.
@@ -98,6 +108,14 @@ impl Decoder {
         }
         decoded.rows.push(&key, row);
         Ok(())
+    }
+
+    /// Whether `row` gives the bytes that it was made of when it is encoded anew. It does not when
+    /// its type has a field more than the one that wrote it, or one less.
+    fn is_same(&self, raw: RawRow<'_>, row: RowRef<'_>, encoding: &mut Vec<u8>) -> bool {
+        encoding.clear();
+        let is_encoded = self.schema.rows.encode_value(row, encoding).is_ok();
+        is_encoded && *encoding == raw.record[messagepack::value_of_record(raw.record)..]
     }
 
     /// Whether the rows are of an older version of the table.
@@ -134,6 +152,11 @@ impl Decoder {
                     found: self.version,
                     expected: self.schema.version,
                 }
+            }
+            RowMigrationError::TooLarge { key, bytes, limit } => {
+                let table = self.schema.name.to_string();
+                let (bytes, limit) = (bytes as u64, limit as u64);
+                SnapshotError::RowTooLarge { table, key, bytes, limit }
             }
             other => self.failed(raw, start as u64, other.to_string()),
         })

@@ -117,6 +117,40 @@ pub enum SnapshotError {
         /// Why not.
         message: String,
     },
+    /// An incremental file and the state that it is based on have not the same tables.
+    #[error("table {table} is in the incremental file or in the state that it names, not in both")]
+    OtherTables {
+        /// The table's name.
+        table: String,
+    },
+    /// An incremental file deletes a row and puts it as well.
+    #[error("table {table}: the file deletes row {key} and puts it as well")]
+    DeletedAndPut {
+        /// The table's name.
+        table: String,
+        /// The primary key: printed, or by who does not know the type of its bytes in hexadecimal
+        /// digits.
+        key: String,
+    },
+    /// An incremental file has a table of an older version than the schema's: the rows would have
+    /// to be migrated, and what they are to take the place of was written before the migration.
+    #[error(
+        "table {table} is of version {found} in an incremental file, the schema has version \
+         {expected}: make one file of the chain first, with `fsmdb::offline::compact` or \
+         `fsmdb-snapshot compact`"
+    )]
+    OlderLink {
+        /// The table's name.
+        table: String,
+        /// The version in the file.
+        found: u32,
+        /// The version in the schema.
+        expected: u32,
+    },
+    /// An incarnation was given for an incremental file that is applied to a database, which stays
+    /// on its line.
+    #[error("an incremental file that is applied leads to no other incarnation: give none")]
+    KeepsIncarnation,
     /// An incremental file deletes a row that is not there.
     #[error("table {table}: the file deletes row {key}, which is not there")]
     NoSuchRow {
@@ -271,6 +305,8 @@ impl SnapshotError {
             | Self::Row { .. }
             | Self::RowOrder { .. }
             | Self::NoSuchRow { .. }
+            | Self::OtherTables { .. }
+            | Self::DeletedAndPut { .. }
             | Self::Rule(_) => true,
             Self::Io { .. }
             | Self::Disk { .. }
@@ -285,6 +321,8 @@ impl SnapshotError {
             | Self::NotIncremental
             | Self::WrongBase { .. }
             | Self::NoBase { .. }
+            | Self::OlderLink { .. }
+            | Self::KeepsIncarnation
             | Self::NoDigest(_)
             | Self::UnknownTable { .. }
             | Self::MissingTable { .. }

@@ -1,13 +1,16 @@
 //! What stands in the frames of a snapshot file, and what is told about it.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::ops::ControlFlow;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::codec::EncryptionHeader;
 use crate::digest::{Digest, Digests, TableDigest};
+use crate::limits::{INDEXES_PER_TABLE_MAX, KEY_FIELDS_MAX, TABLES_MAX};
 use crate::revision::{Applied, Incarnation, Revision};
+use crate::schema;
 
 /// The first bytes of every snapshot file.
 pub(super) const MAGIC: [u8; 8] = *b"fsmdbSNP";
@@ -54,7 +57,18 @@ pub(super) struct Header {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) encryption: Option<EncryptionHeader>,
     /// In the order of names.
+    #[serde(deserialize_with = "up_to::<_, _, TABLES_MAX>")]
     pub(super) tables: Vec<TableHeader>,
+}
+
+impl Header {
+    /// The fingerprint of a schema that has all `tables`, which are in the order of names.
+    pub(super) fn fingerprint_of(tables: &[TableHeader]) -> u64 {
+        schema::fingerprint_of(tables.iter().map(|table| {
+            let indexes = table.indexes.iter().map(|index| (index.name.as_str(), index.unique));
+            (table.name.as_str(), table.version, indexes)
+        }))
+    }
 }
 
 /// The state that an incremental file is to be applied to.
@@ -76,8 +90,13 @@ pub(super) struct TableHeader {
     pub(super) rows: u64,
     pub(super) modified: Revision,
     /// The names of the fields that make up the primary key, if the schema tells them.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "up_to::<_, _, KEY_FIELDS_MAX>"
+    )]
     pub(super) key: Vec<String>,
+    #[serde(deserialize_with = "up_to::<_, _, INDEXES_PER_TABLE_MAX>")]
     pub(super) indexes: Vec<IndexHeader>,
     /// Of a table that has tombstones, however many.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -100,6 +119,33 @@ pub(super) struct RemovalsHeader {
 pub(super) struct IndexHeader {
     pub(super) name: String,
     pub(super) unique: bool,
+}
+
+/// Decodes a list that is refused at the first element beyond its limit: one of a byte may take
+/// many times that when it is decoded.
+fn up_to<'de, D: Deserializer<'de>, T: Deserialize<'de>, const LIMIT: usize>(
+    deserializer: D,
+) -> Result<Vec<T>, D::Error> {
+    struct Elements<T, const LIMIT: usize>(PhantomData<T>);
+    impl<'de, T: Deserialize<'de>, const LIMIT: usize> de::Visitor<'de> for Elements<T, LIMIT> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "a list of up to {LIMIT}")
+        }
+
+        fn visit_seq<A: de::SeqAccess<'de>>(self, mut found: A) -> Result<Vec<T>, A::Error> {
+            let mut elements = Vec::new();
+            while let Some(element) = found.next_element()? {
+                if elements.len() == LIMIT {
+                    return Err(de::Error::invalid_length(LIMIT + 1, &self));
+                }
+                elements.push(element);
+            }
+            Ok(elements)
+        }
+    }
+    deserializer.deserialize_seq(Elements::<T, LIMIT>(PhantomData))
 }
 
 /// The end of a table: MessagePack with named fields.
@@ -182,7 +228,8 @@ pub struct Summary {
     pub compression: Option<String>,
     /// How its chunks are encrypted, if they are.
     pub encryption: Option<String>,
-    /// Equal for equal schemas: a hash of the names, versions and indexes of all tables.
+    /// Equal for equal schemas: a hash of the names, versions and indexes of all tables of the
+    /// file, those among them that are carried.
     pub schema_fingerprint: u64,
     /// Each table, in the order of names.
     pub tables: Vec<TableSummary>,

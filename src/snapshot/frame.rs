@@ -7,7 +7,8 @@ use super::codec::{self, Cipher, SEAL_BYTES};
 use super::error::SnapshotError;
 use super::format::{FORMAT_VERSION, FORMAT_VERSION_OLDEST, FileHash, MAGIC, flag, kind};
 use crate::limits::{
-    CHUNK_BYTES_MAX, FRAME_BYTES_MAX, FRAME_BYTES_TARGET, HEADER_BYTES_MAX, KEY_BYTES_MAX,
+    CHUNK_BYTES_MAX, END_BYTES_MAX, FRAME_BYTES_MAX, FRAME_BYTES_TARGET, HEADER_BYTES_MAX,
+    KEY_BYTES_MAX,
 };
 
 /// Length, kind and checksum.
@@ -278,6 +279,11 @@ impl<R: Read> FrameReader<R> {
             if payload.is_empty() {
                 payload = raw;
             } else {
+                // It grows by doubling, but not beyond what it may have.
+                let room = payload.len().min(limit.saturating_sub(payload.len())).max(raw.len());
+                if payload.capacity() - payload.len() < raw.len() {
+                    payload.reserve_exact(room);
+                }
                 payload.extend_from_slice(&raw);
             }
             if payload.len() > limit {
@@ -309,6 +315,7 @@ impl<R: Read> FrameReader<R> {
         match frame_kind {
             kind::ROWS | kind::SECTION => FRAME_BYTES_MAX,
             kind::TOMBSTONES | kind::DELETES => KEY_FRAME_BYTES_MAX,
+            kind::TABLE_END | kind::END => END_BYTES_MAX,
             _ => HEADER_BYTES_MAX,
         }
     }

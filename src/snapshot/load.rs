@@ -9,11 +9,11 @@ use std::sync::Arc;
 use super::decode::{Decoded, Decoder};
 use super::error::SnapshotError;
 use super::format::{Base, Header, Progress};
-use super::loading::{Loader, Loading, LoadingTable};
+use super::loading::{CarriedBytes, KeyList, Loader, Loading, LoadingTable};
 use super::options::LoadOptions;
 use super::reader::{SnapshotReader, Step};
-use crate::crew::in_order;
-use crate::digest::Digest;
+use crate::crew::in_order_of_bytes;
+use crate::digest::{Digest, Digests};
 use crate::error::Error;
 use crate::revision::{Applied, Incarnation, Revision};
 use crate::root::{Contents, Root};
@@ -21,23 +21,36 @@ use crate::schema::Schema;
 use crate::table::{KeyedRows, Removals, TableState};
 use crate::tree::{Doomed, Store};
 
+/// A state that an incremental file may be applied to, as files say it.
+pub(crate) struct Ground {
+    pub(crate) digests: Digests,
+    /// Of each table of the schema, whether the digest of its rows as they are encoded here is that
+    /// one. It is not where the program has another type of row than the one that wrote the file.
+    pub(crate) is_same: Vec<bool>,
+}
+
 /// Reads `source` whole and builds a root of `schema` from it. Nothing but the result is affected.
+/// With `is_followed` it also says what the file says of the state, for the next file of a chain;
+/// nothing in a file of format 1.
 pub(crate) fn load<R: Read>(
     schema: &Arc<Schema>,
     source: R,
     options: &mut LoadOptions<'_>,
-) -> Result<Root, SnapshotError> {
+    is_followed: bool,
+) -> Result<(Root, Option<Ground>), SnapshotError> {
     let mut reader = SnapshotReader::new(source, options.key.as_ref())?;
-    let header = reader.header.clone();
+    let header = Arc::clone(&reader.header);
     if header.base.is_some() {
         return Err(SnapshotError::Incremental);
     }
     let mut loader = Loader::new(schema, &header, reader.version(), options)?;
-    read_tables(&mut reader, &mut loader, options)?;
-    reader.finish()?;
+    read_tables(&mut reader, &mut loader, options, is_followed)?;
+    let digests = reader.finish()?.digests().filter(|_| is_followed);
+    let is_same = schema.tables().iter().map(|table| loader.is_same(&table.name)).collect();
+    let ground = digests.map(|digests| Ground { digests, is_same });
     let mut contents = Contents::empty(Arc::clone(schema));
     contents.incarnation = header.incarnation;
-    into_root(loader, contents, &header, options.thread_count())
+    Ok((into_root(loader, contents, &header, options.thread_count())?, ground))
 }
 
 /// What an incremental file does to the state that it is based on.
@@ -46,6 +59,8 @@ pub(crate) struct Delta {
     pub(crate) incarnation: Incarnation,
     pub(crate) revision: Revision,
     pub(crate) applied: Applied,
+    /// Those of the state then, with the tables that are carried.
+    pub(crate) digests: Digests,
     pub(crate) tables: Vec<DeltaTable>,
     /// The sections that the state has then.
     pub(crate) sections: Vec<(String, Arc<[u8]>)>,
@@ -55,39 +70,62 @@ pub(crate) struct Delta {
 pub(crate) struct DeltaTable {
     /// The position in the schema.
     pub(crate) position: usize,
-    pub(crate) deletes: Vec<Box<[u8]>>,
+    pub(crate) deletes: KeyList,
     pub(crate) rows: Vec<KeyedRows>,
+    /// The digest of these rows as they stand in the file, and whether it is known that they are
+    /// encoded here as they are there.
+    pub(crate) put: Digest,
+    pub(crate) is_same: bool,
     pub(crate) modified: Revision,
     /// The floors, and what was removed since the base.
     pub(crate) removals: Removals,
     /// How many rows the table has then, and their digest.
     pub(crate) promised: (u64, Digest),
+    /// Where its frames begin in the file.
+    pub(crate) offset: u64,
 }
 
 /// Reads an incremental file whole; nothing but the result is affected. Memory follows the file.
+/// With `is_followed` it is seen which rows are encoded here as they are there.
 pub(crate) fn load_delta<R: Read>(
     schema: &Arc<Schema>,
     source: R,
     options: &mut LoadOptions<'_>,
+    is_followed: bool,
 ) -> Result<Delta, SnapshotError> {
     let mut reader = SnapshotReader::new(source, options.key.as_ref())?;
-    let header = reader.header.clone();
-    let base = header.base.ok_or(SnapshotError::NotIncremental)?;
+    let header = Arc::clone(&reader.header);
+    // Format 1 has no digests to hold such a file to.
+    let base = header.base.filter(|_| reader.version() > 1);
+    let base = base.ok_or(SnapshotError::NotIncremental)?;
     let mut loader = Loader::new(schema, &header, reader.version(), options)?;
     loader.refuse_migrations()?;
-    read_tables(&mut reader, &mut loader, options)?;
-    reader.finish()?;
+    read_tables(&mut reader, &mut loader, options, is_followed)?;
+    let begins = std::mem::take(&mut reader.begins);
+    let digests = reader.finish()?.digests().expect("each table had its end");
     loader.refuse_carried_changes()?;
+    loader.refuse_contradictions()?;
     let sections = std::mem::take(&mut loader.carried.sections);
-    let tables = loader.tables.into_iter().filter_map(|table| {
+    let tables = loader.tables.into_iter().zip(begins).filter_map(|(table, offset)| {
         let Loading::Known(table) = table else { return None };
         let position = schema.position_of(&table.schema.name)?;
-        let LoadingTable { deletes, rows, modified, removals, promised, .. } = table;
-        Some(DeltaTable { position, deletes, rows, modified, removals, promised })
+        let LoadingTable { deletes, rows, digest: put, is_same, promised, .. } = table;
+        let LoadingTable { modified, removals, .. } = table;
+        Some(DeltaTable {
+            position,
+            deletes,
+            rows,
+            put,
+            is_same,
+            modified,
+            removals,
+            promised,
+            offset,
+        })
     });
-    let Header { incarnation, revision, applied, .. } = header;
+    let Header { incarnation, revision, applied, .. } = *header;
     let tables = tables.collect();
-    Ok(Delta { base, incarnation, revision, applied, tables, sections })
+    Ok(Delta { base, incarnation, revision, applied, digests, tables, sections })
 }
 
 /// Walks all frames and gives them to `loader`, decoded.
@@ -95,6 +133,7 @@ fn read_tables<R: Read>(
     reader: &mut SnapshotReader<R>,
     loader: &mut Loader,
     options: &mut LoadOptions<'_>,
+    compares: bool,
 ) -> Result<(), SnapshotError> {
     let (threads, version) = (options.thread_count(), reader.version());
     let (rows_total, bytes_max) = (reader.rows_total(), options.bytes_max.unwrap_or(u64::MAX));
@@ -102,7 +141,9 @@ fn read_tables<R: Read>(
     if rows_total > rows_max {
         return Err(SnapshotError::TooMany { what: "rows", found: rows_total, limit: rows_max });
     }
-    let decoders: Vec<Option<Decoder>> = loader.tables.iter().map(Loading::decoder).collect();
+    let decoders = loader.tables.iter().map(|table| table.decoder(compares));
+    let decoders: Vec<Option<Decoder>> = decoders.collect();
+    let mut carried = CarriedBytes::of(loader);
     let (mut is_over, mut bytes) = (false, 0_u64);
     let bring = || {
         if is_over {
@@ -110,7 +151,8 @@ fn read_tables<R: Read>(
         }
         let step = reader.step()?;
         is_over = matches!(step, Step::End);
-        if let Step::Rows(records) = &step {
+        carried.count(&step)?;
+        if let Step::Rows(records) | Step::Deletes(records) = &step {
             bytes += records.record_bytes();
             if bytes > bytes_max {
                 return Err(SnapshotError::TooMany {
@@ -124,7 +166,8 @@ fn read_tables<R: Read>(
     };
     let work = |(step, offset)| (Decoded::of(step, version, &decoders), offset);
     let mut rows = 0;
-    in_order(threads, bring, work, |(decoded, bytes)| {
+    let bytes_of = |(step, _): &(Step, u64)| step.bytes();
+    in_order_of_bytes(threads, bytes_of, bring, work, |(decoded, bytes)| {
         let Some(place) = loader.take(decoded, &mut rows)? else { return Ok(()) };
         let Some(progress) = &mut options.progress else { return Ok(()) };
         let table = loader.name_of(place);

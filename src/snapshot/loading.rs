@@ -5,12 +5,13 @@ use std::sync::Arc;
 use super::decode::{Decoded, DecodedRows, Decoder};
 use super::error::SnapshotError;
 use super::format::{Header, TableEnd, TableHeader, kind};
+use super::inspect::Verified;
 use super::options::LoadOptions;
 use super::reader::{Step, encode};
 use super::records::Records;
 use crate::carried::{Carried, CarriedTable};
 use crate::digest::Digest;
-use crate::limits::CARRIED_BYTES_MAX;
+use crate::limits::{CARRIED_BYTES_MAX, CARRIED_ITEM_BYTES, KEY_BYTES_MAX};
 use crate::revision::Revision;
 use crate::schema::{Schema, TableSchema};
 use crate::table::{Floors, KeyedRows, Removals, TreeNumber, number_of};
@@ -19,14 +20,30 @@ use crate::table::{Floors, KeyedRows, Removals, TreeNumber, number_of};
 pub(super) struct Loader {
     pub(super) tables: Vec<Loading>,
     pub(super) carried: Carried,
-    carried_bytes: usize,
-    is_whole: bool,
+    header: Arc<Header>,
+    /// Of the table that is read, if it is carried.
+    verified: Verified,
 }
 
 pub(super) enum Loading {
     Known(LoadingTable),
     Carried(CarriedTable),
 }
+
+/// How many bytes of a file are to be carried; counted as they are read, so that no more are read
+/// than may be carried.
+pub(super) struct CarriedBytes {
+    /// By table of the header.
+    is_carried: Vec<bool>,
+    bytes: usize,
+}
+
+/// Keys one after the other, each behind its length, in the little memory that they had in the
+/// file.
+#[derive(Default)]
+pub(crate) struct KeyList(Vec<u8>);
+
+const _: () = assert!(KEY_BYTES_MAX <= u16::MAX as usize);
 
 pub(super) struct LoadingTable {
     pub(super) schema: Arc<TableSchema>,
@@ -35,8 +52,11 @@ pub(super) struct LoadingTable {
     /// Its rows, in batches.
     pub(super) rows: Vec<KeyedRows>,
     /// Keys that an incremental file deletes.
-    pub(super) deletes: Vec<Box<[u8]>>,
-    digest: Digest,
+    pub(super) deletes: KeyList,
+    /// That of the rows that were read, as they stand in the file.
+    pub(super) digest: Digest,
+    /// Whether each of them was encoded anew and gave the bytes of the file.
+    pub(super) is_same: bool,
     /// How many rows the table has in the end, and their digest, as the file says.
     pub(super) promised: (u64, Digest),
     pub(super) removals: Removals,
@@ -45,9 +65,9 @@ pub(super) struct LoadingTable {
 }
 
 impl Loading {
-    pub(super) fn decoder(&self) -> Option<Decoder> {
+    pub(super) fn decoder(&self, compares: bool) -> Option<Decoder> {
         match self {
-            Self::Known(table) => Some(table.decoder()),
+            Self::Known(table) => Some(table.decoder(compares)),
             Self::Carried(_) => None,
         }
     }
@@ -76,14 +96,26 @@ impl LoadingTable {
             vec![None; 1 + header.indexes.len()]
         };
         let (version, modified) = (header.version, header.modified);
-        let (rows, deletes) = (Vec::new(), Vec::new());
+        let (rows, deletes) = (Vec::new(), KeyList::default());
         let (digest, promised) = (Digest::default(), (header.rows, Digest::default()));
-        Self { schema, version, modified, rows, deletes, digest, promised, removals, trees }
+        Self {
+            schema,
+            version,
+            modified,
+            rows,
+            deletes,
+            digest,
+            is_same: true,
+            promised,
+            removals,
+            trees,
+        }
     }
 
-    fn decoder(&self) -> Decoder {
+    fn decoder(&self, compares: bool) -> Decoder {
         let Self { schema, version, modified, .. } = self;
-        Decoder { schema: Arc::clone(schema), version: *version, modified: *modified }
+        let (schema, version, modified) = (Arc::clone(schema), *version, *modified);
+        Decoder { schema, version, modified, compares }
     }
 
     /// Whether its rows are of an older version.
@@ -96,15 +128,16 @@ impl LoadingTable {
     }
 
     fn append(&mut self, decoded: DecodedRows) -> Result<(), SnapshotError> {
-        let DecodedRows { rows, digest, first, .. } = decoded;
+        let DecodedRows { rows, digest, first, is_same, .. } = decoded;
         let is_migrated = self.is_migrated();
         if let (Some(last), Some(next)) = (self.last_key(), rows.first_key())
             && last >= next
             && !is_migrated
         {
-            return Err(self.decoder().out_of_order(first.0, first.1, next));
+            return Err(self.decoder(false).out_of_order(first.0, first.1, next));
         }
         self.digest = self.digest.plus(digest);
+        self.is_same &= is_same;
         if rows.len() > 0 {
             self.rows.push(rows);
         }
@@ -127,7 +160,7 @@ impl Loader {
     /// carried only from a file whose rows have their keys.
     pub(super) fn new(
         schema: &Schema,
-        header: &Header,
+        header: &Arc<Header>,
         format_version: u32,
         options: &LoadOptions<'_>,
     ) -> Result<Self, SnapshotError> {
@@ -154,12 +187,10 @@ impl Loader {
             Some(missing) if !options.missing_are_empty => {
                 Err(SnapshotError::MissingTable { table: missing.name.to_string() })
             }
-            _ => Ok(Self {
-                tables,
-                carried: Carried::default(),
-                carried_bytes: 0,
-                is_whole: header.base.is_none(),
-            }),
+            _ => {
+                let (carried, verified) = (Carried::default(), Verified::default());
+                Ok(Self { tables, carried, header: Arc::clone(header), verified })
+            }
         }
     }
 
@@ -176,17 +207,42 @@ impl Loader {
         })
     }
 
-    /// Refuses a file of which rows would be migrated: it is based on rows as they were.
+    /// Refuses an incremental file that deletes a row and puts it as well: one is not meant.
+    pub(super) fn refuse_contradictions(&self) -> Result<(), SnapshotError> {
+        for table in &self.tables {
+            let Loading::Known(table) = table else { continue };
+            let mut put = table.rows.iter().flat_map(KeyedRows::keys).peekable();
+            for key in table.deletes.iter() {
+                while put.next_if(|found| **found < *key).is_some() {}
+                if put.peek().is_some_and(|found| **found == *key) {
+                    let (table, key) = (table.schema.name.to_string(), table.schema.print_key(key));
+                    return Err(SnapshotError::DeletedAndPut { table, key });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses an incremental file of which rows would be migrated: the rows that it deletes and
+    /// replaces have other keys and values here, and it is based on rows as they were.
     pub(super) fn refuse_migrations(&self) -> Result<(), SnapshotError> {
         self.tables.iter().try_for_each(|table| match table {
             Loading::Known(LoadingTable { schema, version, .. }) if *version != schema.version => {
-                Err(SnapshotError::TableVersion {
+                Err(SnapshotError::OlderLink {
                     table: schema.name.to_string(),
                     found: *version,
                     expected: schema.version,
                 })
             }
             _ => Ok(()),
+        })
+    }
+
+    /// Whether the rows that were read of a table were encoded anew and gave the bytes of the file.
+    pub(super) fn is_same(&self, name: &str) -> bool {
+        self.tables.iter().all(|table| match table {
+            Loading::Known(table) => *table.schema.name != *name || table.is_same,
+            Loading::Carried(_) => true,
         })
     }
 
@@ -220,50 +276,50 @@ impl Loader {
             Step::Rows(records) => {
                 *rows += u64::from(records.count);
                 let table = records.table;
-                self.carry(table, kind::ROWS, records.into_payload())?;
+                self.verified.rows(&records, &self.header.tables[table])?;
+                self.carry(table, kind::ROWS, records);
                 Ok(Some(table))
             }
             Step::Tombstones(records) => {
                 let table = records.table;
-                self.tombstones(records)?;
+                self.tombstones(records);
                 Ok(Some(table))
             }
             Step::TableEnd(end) => {
-                let table = end.table as usize;
-                match &mut self.tables[table] {
-                    Loading::Known(loading) => loading.end(&end, self.is_whole)?,
+                match &mut self.tables[end.table as usize] {
+                    Loading::Known(loading) => loading.end(&end, self.header.base.is_none())?,
                     Loading::Carried(carried) => {
+                        self.verified.end(&end, &self.header)?;
                         carried.digest = end.digest;
-                        self.carry(table, kind::TABLE_END, encode(&end))?;
+                        carried.frames.push((kind::TABLE_END, encode(&end).into()));
                     }
                 }
                 Ok(None)
             }
             Step::Section { name, content } => {
-                self.count_carried(content.len())?;
                 self.carried.sections.push((name, content.into()));
                 Ok(None)
             }
             Step::Deletes(records) => {
                 let table = records.table;
-                let Loading::Known(loading) = &mut self.tables[table] else {
-                    self.carry(table, kind::DELETES, records.into_payload())?;
-                    return Ok(Some(table));
-                };
-                {
-                    let keys = records.iter().filter_map(|record| Some(record.ok()?.1.into()));
-                    loading.deletes.extend(keys);
+                match &mut self.tables[table] {
+                    Loading::Known(loading) => {
+                        let keys = records.iter().filter_map(|record| Some(record.ok()?.1));
+                        keys.for_each(|key| loading.deletes.push(key));
+                    }
+                    Loading::Carried(_) => self.carry(table, kind::DELETES, records),
                 }
-                Ok(Some(records.table))
+                Ok(Some(table))
             }
             Step::End => Ok(None),
         }
     }
 
-    fn tombstones(&mut self, records: Records) -> Result<(), SnapshotError> {
+    fn tombstones(&mut self, records: Records) {
         let table = records.table;
         let Loading::Known(loading) = &mut self.tables[table] else {
-            return self.carry(table, kind::TOMBSTONES, records.into_payload());
+            self.carry(table, kind::TOMBSTONES, records);
+            return;
         };
         for tombstone in records.tombstones() {
             if let Some(tree) = loading.trees[tombstone.tree as usize] {
@@ -271,24 +327,63 @@ impl Loader {
                 loading.removals.bury(limit, tree, tombstone.key, revision);
             }
         }
-        Ok(())
     }
 
-    fn carry(&mut self, table: usize, kind: u8, payload: Vec<u8>) -> Result<(), SnapshotError> {
-        self.count_carried(payload.len())?;
-        if let Loading::Carried(carried) = &mut self.tables[table] {
-            carried.frames.push((kind, payload.into()));
+    /// Keeps a frame of a table that is carried; one without records says nothing.
+    fn carry(&mut self, table: usize, kind: u8, records: Records) {
+        if let Loading::Carried(carried) = &mut self.tables[table]
+            && records.count > 0
+        {
+            carried.frames.push((kind, records.into_payload().into()));
         }
-        Ok(())
+    }
+}
+
+impl CarriedBytes {
+    pub(super) fn of(loader: &Loader) -> Self {
+        let tables = loader.tables.iter();
+        let is_carried = tables.map(|table| matches!(table, Loading::Carried(_))).collect();
+        Self { is_carried, bytes: 0 }
     }
 
-    fn count_carried(&mut self, bytes: usize) -> Result<(), SnapshotError> {
-        self.carried_bytes += bytes;
-        if self.carried_bytes <= CARRIED_BYTES_MAX {
+    /// Counts what was read, if it is to be carried.
+    pub(super) fn count(&mut self, step: &Step) -> Result<(), SnapshotError> {
+        let is_carried = match step {
+            Step::Section { .. } => true,
+            other => other.table().is_some_and(|table| self.is_carried[table]),
+        };
+        if !is_carried {
             return Ok(());
         }
-        let (found, limit) = (self.carried_bytes as u64, CARRIED_BYTES_MAX as u64);
+        self.bytes += CARRIED_ITEM_BYTES + step.bytes();
+        if self.bytes <= CARRIED_BYTES_MAX {
+            return Ok(());
+        }
+        let (found, limit) = (self.bytes as u64, CARRIED_BYTES_MAX as u64);
         Err(SnapshotError::TooMany { what: "bytes that are carried", found, limit })
+    }
+}
+
+impl KeyList {
+    fn push(&mut self, key: &[u8]) {
+        let length = u16::try_from(key.len()).expect("a key is below its limit");
+        self.0.extend_from_slice(&length.to_le_bytes());
+        self.0.extend_from_slice(key);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The keys, in their order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let mut rest = self.0.as_slice();
+        std::iter::from_fn(move || {
+            let (length, after) = rest.split_first_chunk()?;
+            let (key, after) = after.split_at(usize::from(u16::from_le_bytes(*length)));
+            rest = after;
+            Some(key)
+        })
     }
 }
 

@@ -31,11 +31,15 @@
 //! 3. No byte is given to a decoder before the checksum of its chunk was verified, and nothing is
 //!    allocated by a length or count alone: memory follows the bytes that were really read.
 //! 4. Loading builds a new root aside: it gives the whole database or an error, never a part.
-//! 5. What the writer refuses (size, depth) is what the reader would refuse.
+//! 5. What the writer refuses (size, depth, names and numbers in the header) is what the reader
+//!    would refuse; nothing is written of a state that it refuses for its header.
 //! 6. A file of format 2 is taken only if its end has the hash of all before it, and if the rows of
 //!    each table of the schema have the digest that its end says: those of the file, or what an
-//!    incremental file makes of its base.
-//! 7. A section that nobody here knows is carried into the files that are saved from the state. A
+//!    incremental file makes of its base. The exception is a link of a chain that replaces or
+//!    deletes rows of a table whose rows are encoded here in another way than in the files.
+//! 7. Tables that are carried are verified as those that are inspected, by one implementation, and
+//!    what is carried is counted before it is kept.
+//! 8. A section that nobody here knows is carried into the files that are saved from the state. A
 //!    table that the schema does not have is an error, or is carried if the caller asks for it.
 
 mod batch;
@@ -61,6 +65,6 @@ pub use error::SnapshotError;
 pub(crate) use file::{open, replace};
 pub use format::{Base, Progress, Summary, TableSummary};
 pub use inspect::{inspect, inspect_with};
-pub(crate) use load::{Delta, DeltaTable, load, load_delta};
+pub(crate) use load::{Delta, DeltaTable, Ground, load, load_delta};
 pub use options::{LoadOptions, SaveOptions};
 pub(crate) use save::{Since, save};

@@ -164,7 +164,9 @@ impl<'a> LoadOptions<'a> {
         self
     }
 
-    /// Refuses a file as soon as its rows have more bytes than this, not compressed.
+    /// Refuses a file as soon as its rows, and the keys that an incremental file deletes, have more
+    /// bytes than this, not compressed. What is carried has a limit of its own,
+    /// [`limits::CARRIED_BYTES_MAX`](crate::limits::CARRIED_BYTES_MAX).
     #[must_use]
     pub fn bytes_max(mut self, bytes: u64) -> Self {
         self.bytes_max = Some(bytes);
@@ -190,7 +192,9 @@ impl<'a> LoadOptions<'a> {
 
     /// Begins a new line of revisions with what is in the whole file or the chain: see
     /// [`Incarnation`]. An incremental file that is applied to a database stays on the line of
-    /// that.
+    /// that, so there it is refused ([`SnapshotError::KeepsIncarnation`]).
+    ///
+    /// [`SnapshotError::KeepsIncarnation`]: crate::SnapshotError::KeepsIncarnation
     #[must_use]
     pub fn incarnation(mut self, incarnation: Incarnation) -> Self {
         self.incarnation = Some(incarnation);

@@ -1,6 +1,7 @@
 //! Walks a snapshot file frame by frame and holds it to what its own header says.
 
 use std::io::Read;
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -10,21 +11,28 @@ use super::error::SnapshotError;
 use super::format::{End, Header, Summary, TableEnd, TableHeader, kind};
 use super::frame::{Frame, FrameReader, malformed};
 use super::records::{RECORDS_HEADER_BYTES, RawTombstone, Records, tombstone_of};
-use crate::limits::{HEADER_VALUES_MAX, REVISION_MAX, TABLES_MAX};
+use crate::limits::{
+    HEADER_BYTES_MAX, HEADER_VALUE_BYTES_MAX, HEADER_VALUES_MAX, INDEXES_PER_TABLE_MAX,
+    KEY_FIELDS_MAX, NAME_BYTES_MAX, REVISION_MAX, SECTIONS_MAX, TABLES_MAX,
+};
 use crate::messagepack;
 
 /// The reader of one file; see the module.
 pub(super) struct SnapshotReader<R> {
     frames: FrameReader<R>,
-    pub(super) header: Header,
+    pub(super) header: Arc<Header>,
     summary: Summary,
     /// Where the walk is: the table, and the place of the kind of its last frame.
     at: (usize, u8),
     /// Rows of the file in tables before that of the walk, for their numbers.
     rows_before: u64,
+    /// Where the frames of each table begin, up to that of the walk.
+    pub(super) begins: Vec<u64>,
     /// The last tombstone of that table, and the last key that was deleted from it.
     tombstone: Vec<u8>,
-    deleted: Vec<u8>,
+    deleted: Option<Vec<u8>>,
+    /// Frames of sections so far.
+    sections: usize,
 }
 
 /// What the walk found next.
@@ -44,6 +52,30 @@ pub(super) enum Step {
     End,
 }
 
+impl Step {
+    /// The bytes that it holds.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Rows(records) | Self::Deletes(records) | Self::Tombstones(records) => {
+                records.frame().payload.len()
+            }
+            Self::Section { name, content } => name.len() + content.len(),
+            Self::TableEnd(_) | Self::End => 0,
+        }
+    }
+
+    /// The table that it is of, if it is of one.
+    pub(super) fn table(&self) -> Option<usize> {
+        match self {
+            Self::Rows(records) | Self::Deletes(records) | Self::Tombstones(records) => {
+                Some(records.table)
+            }
+            Self::TableEnd(end) => Some(end.table as usize),
+            Self::Section { .. } | Self::End => None,
+        }
+    }
+}
+
 /// The place of a kind of frame among those of one table; `None` of one that is of no table.
 fn place_of(frame_kind: u8) -> Option<u8> {
     let order = [kind::DELETES, kind::ROWS, kind::TOMBSTONES, kind::TABLE_END];
@@ -60,8 +92,9 @@ impl<R: Read> SnapshotReader<R> {
         if frame.kind != kind::HEADER {
             return Err(malformed(frame.offset, "the first frame is not a header"));
         }
-        if messagepack::count_values(&frame.payload) > HEADER_VALUES_MAX {
-            return Err(malformed(frame.offset, "it has more values than any header"));
+        let (values, longest) = messagepack::count_values(&frame.payload);
+        if values > HEADER_VALUES_MAX || longest > HEADER_VALUE_BYTES_MAX {
+            return Err(malformed(frame.offset, "it has more or longer values than any header"));
         }
         let header: Header = decode(&frame.payload, frame.offset)?;
         check_header(&header, frame.offset)?;
@@ -81,8 +114,10 @@ impl<R: Read> SnapshotReader<R> {
         }
         let summary = Summary::new(frames.version(), &header);
         let (at, rows_before) = ((0, 0), 0);
-        let (tombstone, deleted) = (Vec::new(), Vec::new());
-        Ok(Self { frames, header, summary, at, rows_before, tombstone, deleted })
+        let (begins, tombstone) = (Vec::new(), Vec::new());
+        let (deleted, sections) = (None, 0);
+        let header = Arc::new(header);
+        Ok(Self { frames, header, summary, at, rows_before, begins, tombstone, deleted, sections })
     }
 
     /// The version of the file's format.
@@ -106,7 +141,7 @@ impl<R: Read> SnapshotReader<R> {
         match frame.kind {
             kind::ROWS | kind::DELETES | kind::TOMBSTONES => self.records(frame),
             kind::TABLE_END if self.version() > 1 => self.table_end(&frame),
-            kind::SECTION if self.version() > 1 => self.section(&frame),
+            kind::SECTION if self.version() > 1 => self.section(frame),
             kind::END => self.end(&frame),
             other => Err(malformed(frame.offset, &format!("kind {other} has no place here"))),
         }
@@ -132,8 +167,12 @@ impl<R: Read> SnapshotReader<R> {
         }
         if table != self.at.0 {
             self.tombstone.clear();
-            self.deleted.clear();
+            self.deleted = None;
             self.rows_before = self.summary.rows;
+        }
+        if self.begins.len() <= table {
+            // Only in files of format 1 a table may have no frame, and begin where the next does.
+            self.begins.resize(table + 1, frame.offset);
         }
         self.at = (table, place);
         Ok(())
@@ -179,11 +218,12 @@ impl<R: Read> SnapshotReader<R> {
         }
         for record in records.iter() {
             let (offset, key) = record?;
-            if !self.deleted.is_empty() && self.deleted.as_slice() >= key {
+            if self.deleted.as_ref().is_some_and(|before| before.as_slice() >= key) {
                 return Err(malformed(offset, "a deleted key is repeated or out of order"));
             }
-            self.deleted.clear();
-            self.deleted.extend_from_slice(key);
+            let deleted = self.deleted.get_or_insert_default();
+            deleted.clear();
+            deleted.extend_from_slice(key);
         }
         Ok(())
     }
@@ -230,13 +270,20 @@ impl<R: Read> SnapshotReader<R> {
         Ok(Step::TableEnd(end))
     }
 
-    fn section(&mut self, frame: &Frame) -> Result<Step, SnapshotError> {
+    fn section(&mut self, frame: Frame) -> Result<Step, SnapshotError> {
         self.check_tables_ended(frame.offset)?;
-        let content = frame.payload.split_first().and_then(|(length, rest)| {
-            let (name, content) = rest.split_at_checked(usize::from(*length))?;
-            Some((std::str::from_utf8(name).ok()?.to_owned(), content.to_vec()))
+        self.sections += 1;
+        if self.sections > SECTIONS_MAX {
+            let (found, limit) = (self.sections as u64, SECTIONS_MAX as u64);
+            return Err(SnapshotError::TooMany { what: "sections", found, limit });
+        }
+        let name = frame.payload.split_first().and_then(|(length, rest)| {
+            let name = rest.get(..usize::from(*length))?;
+            Some(std::str::from_utf8(name).ok()?.to_owned())
         });
-        let (name, content) = content.ok_or_else(|| malformed(frame.offset, "it has no name"))?;
+        let name = name.ok_or_else(|| malformed(frame.offset, "it has no name"))?;
+        let mut content = frame.payload;
+        content.drain(..1 + name.len());
         if self.summary.sections.last().is_some_and(|last| *last > name) {
             return Err(malformed(frame.offset, "the sections are not in the order of names"));
         }
@@ -294,7 +341,8 @@ pub(super) fn context_of(header: &[u8]) -> [u8; 32] {
     blake3::hash(header).into()
 }
 
-pub(super) fn check_header(header: &Header, offset: u64) -> Result<(), SnapshotError> {
+/// Refuses a header that says what no state can be, or more than one may.
+fn check_header(header: &Header, offset: u64) -> Result<(), SnapshotError> {
     let Header { revision, applied, base, tables, .. } = header;
     let base_revision = base.map_or(0, |base| base.revision.0);
     let numbers = [revision.0, applied.index, applied.term, base_revision];
@@ -306,6 +354,9 @@ pub(super) fn check_header(header: &Header, offset: u64) -> Result<(), SnapshotE
     }
     if tables.len() > TABLES_MAX {
         return Err(malformed(offset, "the header has too many tables"));
+    }
+    if let Some(message) = tables.iter().find_map(fault_of_names) {
+        return Err(malformed(offset, message));
     }
     if !tables.is_sorted_by(|one, other| one.name < other.name) {
         return Err(malformed(offset, "the tables are not in the order of names"));
@@ -327,6 +378,30 @@ fn is_of(table: &TableHeader, tombstone: RawTombstone<'_>) -> bool {
         let trees = 1 + table.indexes.len();
         revision > floor && revision <= table.modified && (tree as usize) < trees
     })
+}
+
+/// Encodes a header that is to be written, if every reader takes it.
+pub(super) fn encode_header(header: &Header) -> Result<Vec<u8>, SnapshotError> {
+    let check = |what, found: usize, limit: usize| {
+        let is_within = found <= limit;
+        let (found, limit) = (found as u64, limit as u64);
+        is_within.then_some(()).ok_or(SnapshotError::TooMany { what, found, limit })
+    };
+    check("tables", header.tables.len(), TABLES_MAX)?;
+    check_header(header, 0)?;
+    let encoded = encode(header);
+    check("bytes of its header", encoded.len(), HEADER_BYTES_MAX)?;
+    check("values in its header", messagepack::count_values(&encoded).0, HEADER_VALUES_MAX)?;
+    Ok(encoded)
+}
+
+fn fault_of_names(table: &TableHeader) -> Option<&'static str> {
+    let TableHeader { name, key, indexes, .. } = table;
+    if indexes.len() > INDEXES_PER_TABLE_MAX || key.len() > KEY_FIELDS_MAX {
+        return Some("a table has more indexes or fields of its key than any");
+    }
+    let mut names = key.iter().chain(indexes.iter().map(|index| &index.name)).chain([name]);
+    names.any(|name| name.len() > NAME_BYTES_MAX).then_some("a name is longer than the limit")
 }
 
 fn fault_of_removals(table: &TableHeader) -> Option<&'static str> {

@@ -10,7 +10,8 @@
 use super::error::SnapshotError;
 use super::format::{FORMAT_VERSION, kind};
 use super::frame::{Frame, malformed};
-use crate::limits::{KEY_BYTES_MAX, ROW_BYTES_MAX};
+use crate::limits::{KEY_BYTES_MAX, RECORD_HEAD_BYTES_MAX, ROW_BYTES_MAX};
+use crate::messagepack;
 use crate::revision::Revision;
 use crate::table::TreeNumber;
 
@@ -19,6 +20,10 @@ pub(super) const RECORDS_HEADER_BYTES: usize = 8;
 
 /// The length of the key at the head of a row.
 const ROW_HEAD_BYTES: usize = 2;
+
+/// The longest record of a row.
+const ROW_RECORD_BYTES_MAX: usize =
+    ROW_HEAD_BYTES + KEY_BYTES_MAX + RECORD_HEAD_BYTES_MAX + ROW_BYTES_MAX;
 
 const SHORT: &str = "it ends inside a record";
 
@@ -102,7 +107,7 @@ impl Records {
     /// goes on.
     pub(super) fn iter(&self) -> impl Iterator<Item = Result<(u64, &[u8]), SnapshotError>> {
         let limit = match self.frame.kind {
-            kind::ROWS => ROW_HEAD_BYTES + KEY_BYTES_MAX + ROW_BYTES_MAX,
+            kind::ROWS => ROW_RECORD_BYTES_MAX,
             kind::DELETES => KEY_BYTES_MAX,
             _ => TOMBSTONE_HEAD_BYTES + KEY_BYTES_MAX,
         };
@@ -118,7 +123,7 @@ impl Records {
                 return Ok(RawRow { row, offset, key: None, record });
             }
             let (key, record) = key_and_value(record).ok_or_else(|| malformed(offset, SHORT))?;
-            if record.len() > ROW_BYTES_MAX {
+            if is_too_long(record) {
                 return Err(malformed(offset, "a row is longer than the limit"));
             }
             let offset = offset + (ROW_HEAD_BYTES + key.len()) as u64;
@@ -136,6 +141,12 @@ impl Records {
 pub(super) fn key_and_value(record: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = record.split_first_chunk()?;
     rest.split_at_checked(usize::from(u16::from_le_bytes(*length)))
+}
+
+/// Whether the row in a record is longer than a row may be; what stands before it does not count.
+fn is_too_long(record: &[u8]) -> bool {
+    record.len() > ROW_BYTES_MAX
+        && record.len() - messagepack::value_of_record(record) > ROW_BYTES_MAX
 }
 
 /// Appends what stands before the MessagePack of a row whose key is `key`.

@@ -15,7 +15,7 @@ use super::format::{
 };
 use super::frame::{FrameWriter, chunks_of};
 use super::options::{OnProgress, SaveOptions};
-use super::reader::{context_of, encode};
+use super::reader::{context_of, encode, encode_header};
 use super::records::{RawTombstone, RecordWriter, Records, write_tombstone};
 use crate::carried::CarriedTable;
 use crate::crew::in_order;
@@ -50,7 +50,7 @@ pub(crate) fn save<W: Write>(
 ) -> Result<Summary, SnapshotError> {
     let threads = options.thread_count();
     let plan = Plan::new(root, since, &options)?;
-    let frames = begin(target, &plan.header, encode(&plan.header), options.key.as_ref())?;
+    let frames = begin(target, &plan.header, encode_header(&plan.header)?, options.key.as_ref())?;
     let level = options.level;
     let mut saver = Saver {
         plan: &plan,
@@ -120,12 +120,12 @@ impl<'a> Plan<'a> {
         let mut tables: Vec<(TableHeader, Source<'a>)> = known.chain(carried).collect();
         tables.sort_by(|(one, _), (other, _)| one.name.cmp(&other.name));
         let encryption = options.key.as_ref().map(|_| codec::new_header()).transpose()?;
-        let (headers, tables) = tables.into_iter().unzip();
+        let (headers, tables): (Vec<_>, _) = tables.into_iter().unzip();
         let header = Header {
             revision: root.revision,
             applied: root.applied,
             incarnation: root.incarnation,
-            fingerprint: root.schema.fingerprint(),
+            fingerprint: Header::fingerprint_of(&headers),
             base: since.map(|since| since.base),
             compression: options.level.map(|_| codec::COMPRESSION.to_owned()),
             encryption,

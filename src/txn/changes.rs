@@ -19,6 +19,8 @@ pub(super) struct ChangeLog {
     running: Part,
     /// Whether the entries of indexes are noted, because somebody watches indexes.
     pub(super) notes_entries: bool,
+    /// Whether the statements are those of a link: its writer may have erased what they delete.
+    pub(super) is_link: bool,
     /// Whether an erasure may be among the statements; it may have been undone.
     may_erase: bool,
 }
@@ -266,6 +268,10 @@ impl Touched for ChangeLog {
 
     fn is_erasure(&self) -> bool {
         self.erasures().next().is_some()
+    }
+
+    fn is_link(&self) -> bool {
+        self.is_link
     }
 
     fn net(&self, after: &Contents) -> Vec<Change> {

@@ -159,7 +159,7 @@ pub enum Event {
     /// Nothing more has happened up to this revision. Given when the feed has come to its end, and
     /// after commits that did not concern it.
     Bookmark(Revision),
-    /// The database was restored from a snapshot file.
+    /// The database was restored from a snapshot file, or an incremental one was applied to it.
     Reset(Reset),
 }
 
@@ -192,7 +192,7 @@ impl fmt::Debug for Commit {
     }
 }
 
-/// A restore, as a feed sees it.
+/// A restore, or an incremental snapshot file that was applied, as a feed sees it.
 #[derive(Clone, Debug)]
 pub struct Reset {
     from: Revision,

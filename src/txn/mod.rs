@@ -58,7 +58,7 @@ mod watcher;
 mod write;
 
 pub use change_set::{ChangeSet, ChangeSetError};
-pub(crate) use delta::load_chain;
+pub(crate) use delta::{ground_of, load_chain};
 pub use diff::{Diff, DiffAll, Difference};
 pub use draft::Write;
 pub(crate) use erasure::pinned_until;

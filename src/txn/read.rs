@@ -63,6 +63,10 @@ impl Snapshot {
         self.root.applied
     }
 
+    pub(super) fn serial(&self) -> u64 {
+        self.root.serial()
+    }
+
     /// Proves that every index, and every digest that is kept, equals what recomputing it from the
     /// rows gives; O(rows x indexes).
     ///

@@ -151,6 +151,7 @@ impl<'db> WriteTxn<'db> {
         let mut contents = self.draft.contents().clone();
         let version = self.draft.work.peek(&contents);
         contents.revision = self.draft.revision;
+        contents.line = contents.line.of_view();
         let serial = self.base.as_ref().map_or(0, |base| base.serial());
         Snapshot::new(Arc::new(Root::new(contents, version, serial)))
     }
@@ -250,6 +251,8 @@ impl<'db> WriteTxn<'db> {
         let old = self.hub.find_old(&mut self.draft.work, self.draft.revision);
         if self.draft.log.is_erasure() {
             *self.hub.erased() = Some(self.erased());
+        }
+        if self.draft.log.is_erasure() || self.draft.log.is_link {
             self.draft.work.finish_all(&mut doomed);
         } else {
             self.draft.work.finish(&mut doomed);

@@ -56,7 +56,8 @@ pub(crate) struct Item {
 #[derive(Clone)]
 pub(crate) enum What {
     Commit(Arc<Committed>),
-    /// The database was restored; the difference, unless it is larger than the limits.
+    /// A snapshot file was restored or applied; the difference, unless it is larger than the
+    /// limits.
     Reset {
         from: Revision,
         to: Revision,

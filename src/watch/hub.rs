@@ -185,8 +185,8 @@ impl Hub {
     #[cold]
     fn tell_commit(&self, old: &Arc<Root>, replaced: usize, touched: &dyn Touched) -> Woken {
         let new = self.root.load();
-        let is_erasure = touched.is_erasure();
-        if is_erasure {
+        let (is_erasure, is_link) = (touched.is_erasure(), touched.is_link());
+        if is_erasure || is_link {
             // Each of them may hold what was erased.
             self.history.clear();
         } else if self.history.is_on() {
@@ -197,6 +197,8 @@ impl Hub {
         let mut forgotten = Vec::new();
         if is_told && is_erasure {
             forgotten = self.feeds().forget(new.serial(), new.revision);
+        } else if is_told && is_link {
+            self.log_reset(old, &new);
         } else if is_told {
             let (revision, changes) = (new.revision, touched.net(&new));
             let is_empty = changes.is_empty();
@@ -221,14 +223,18 @@ impl Hub {
         self.root.store(new);
         fence(Ordering::SeqCst);
         let new = self.root.load();
-        // None when nobody wants to know.
-        let limits = Some(self.feeds()).filter(|feeds| feeds.is_on()).map(|feeds| feeds.limits());
-        let is_told = limits.is_some();
-        if let Some(limits) = limits {
-            let reset = What::reset(old, &new, limits);
-            self.feeds().push(new.serial(), new.revision, Some(reset));
+        let is_told = self.feeds().is_on();
+        if is_told {
+            self.log_reset(old, &new);
         }
         self.tell(is_told, &new, |registry| registry.replaced(old, &new))
+    }
+
+    /// Logs that `new` has come from a file.
+    fn log_reset(&self, old: &Root, new: &Root) {
+        let limits = self.feeds().limits();
+        let reset = What::reset(old, new, limits);
+        self.feeds().push(new.serial(), new.revision, Some(reset));
     }
 
     /// Finds whom a version that was published concerns, and rings for the feeds.

@@ -29,6 +29,8 @@ pub(crate) trait Touched {
     fn for_each_fill(&self, visit: &mut dyn FnMut(usize));
     /// Whether rows were erased, so that nothing of them may be kept for anybody.
     fn is_erasure(&self) -> bool;
+    /// Whether an incremental snapshot file has brought it, whose writer may have erased rows.
+    fn is_link(&self) -> bool;
     /// The net change of each row, when the transaction has made `after`.
     fn net(&self, after: &Contents) -> Vec<Change>;
 }

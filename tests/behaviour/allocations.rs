@@ -1,5 +1,5 @@
-//! An allocator that remembers the largest single allocation of each thread, to show that no
-//! length in a file is believed before the bytes are there.
+//! An allocator that remembers the largest single allocation of each thread, and the most that it
+//! has held at a time, to show that no length in a file is believed before the bytes are there.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -11,11 +11,21 @@ static ALLOCATOR: Recording = Recording;
 
 thread_local! {
     static LARGEST: Cell<usize> = const { Cell::new(0) };
+    /// Bytes that this thread has allocated and not freed, and the most of them at a time.
+    static LIVE: Cell<(isize, isize)> = const { Cell::new((0, 0)) };
 }
 
 fn record(bytes: usize) {
     // A thread that is ending has no thread-locals any more; nothing is measured there.
     let _ = LARGEST.try_with(|largest| largest.set(largest.get().max(bytes)));
+    change(bytes as isize);
+}
+
+fn change(bytes: isize) {
+    let _ = LIVE.try_with(|live| {
+        let (now, most) = live.get();
+        live.set((now + bytes, most.max(now + bytes)));
+    });
 }
 
 // SAFETY: every call goes to the system allocator as it came; recording allocates nothing.
@@ -27,6 +37,7 @@ unsafe impl GlobalAlloc for Recording {
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        change(-(layout.size() as isize));
         // SAFETY: `pointer` came from `System` with this layout.
         unsafe { System.dealloc(pointer, layout) }
     }
@@ -38,7 +49,9 @@ unsafe impl GlobalAlloc for Recording {
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
+        // The old block and the new one may both be there for a moment.
         record(bytes);
+        change(-(layout.size() as isize));
         // SAFETY: `pointer` came from `System` with this layout.
         unsafe { System.realloc(pointer, layout, bytes) }
     }
@@ -49,4 +62,12 @@ pub(crate) fn largest_during<T>(run: impl FnOnce() -> T) -> (T, usize) {
     LARGEST.set(0);
     let value = run();
     (value, LARGEST.get())
+}
+
+/// The most bytes that this thread holds at a time during `run`, beyond what it held before.
+pub(crate) fn peak_during<T>(run: impl FnOnce() -> T) -> (T, usize) {
+    let before = LIVE.get().0;
+    LIVE.set((before, before));
+    let value = run();
+    (value, (LIVE.get().1 - before) as usize)
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use fsmdb::{
-    Applied, Db, Event, Fsm, Incarnation, LoadOptions, Machine, Progress, Retention, Revision,
-    SaveOptions, Snapshot, SnapshotError, Table, Wake, inspect,
+    Applied, Db, Event, FeedError, Fsm, HistoryError, Incarnation, LoadOptions, Machine, Progress,
+    Retention, Revision, SaveOptions, Snapshot, SnapshotError, Table, Wake, inspect,
 };
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -263,25 +263,34 @@ fn the_incarnation_is_in_files_and_a_new_one_can_begin_with_a_restore() {
 }
 
 #[test]
-fn watches_waits_feeds_and_kept_versions_see_a_link_as_one_commit() {
+fn watches_and_waits_see_a_link_as_one_commit_and_feeds_and_kept_versions_as_a_restore() {
     let (_, [whole, second, third]) = chain();
-    let db = builder().keep_versions(Retention::versions(9)).load(whole.as_slice()).unwrap();
+    let kept = builder().keep_versions(Retention::versions(9)).keep_changes(9, 1 << 20);
+    let db = kept.load(whole.as_slice()).unwrap();
     let unwatched = db.read();
     let (found, watch) = db.read().watch(|snap| snap.table::<Note>().get(&2).is_some());
     assert!(!found);
+    let (_, other) = db.read().watch(|snap| snap.table::<Note>().get(&7).is_some());
     let waiting = db.wait_for(Revision(2));
     let mut feed = db.changes_of::<Note>().open();
     db.apply_incremental(second.as_slice(), LoadOptions::new()).unwrap();
     assert_eq!(watch.wait(Duration::from_secs(10)), Some(Wake::Changed));
+    assert_eq!(other.wait(Duration::from_millis(1)), None);
     assert_eq!(waiting.wait(None).unwrap().revision(), Revision(2));
-    let Some(Event::Commit(commit)) = feed.try_next().unwrap() else { panic!("no commit") };
-    assert_eq!((commit.revision(), commit.changes().count()), (Revision(2), 1));
+    let Some(Event::Reset(reset)) = feed.try_next().unwrap() else { panic!("no reset") };
+    assert_eq!((reset.from(), reset.to()), (Revision(1), Revision(2)));
+    assert_eq!(reset.changes().unwrap().count(), 1);
     assert_eq!(unwatched.table::<Note>().len(), 1);
+    assert!(matches!(db.at(Revision(1)), Err(HistoryError::BelowFloor { .. })));
+    let gone = db.changes().since(Revision(1)).unwrap_err();
+    assert!(matches!(gone, FeedError::Gone { .. }), "{gone}");
     db.apply_incremental(third.as_slice(), LoadOptions::new()).unwrap();
-    assert_eq!(db.at(Revision(2)).unwrap().table::<Note>().len(), 2);
+    assert!(db.at(Revision(2)).is_err());
+    put(&db, 4, "four");
+    assert_eq!(db.at(Revision(3)).unwrap().table::<Note>().len(), 3);
 }
 
-struct Notes;
+pub(crate) struct Notes;
 
 impl Fsm for Notes {
     type Command = (u8, String);

@@ -9,6 +9,7 @@ use fsmdb::limits::{DEPTH_MAX, ROW_BYTES_MAX};
 use fsmdb::testing::{Divergence, check};
 use fsmdb::{
     Applied, Db, Digest, Digests, Error, Fsm, Machine, Read, SnapshotError, Table, Write, WriteTxn,
+    inspect,
 };
 use proptest::prelude::*;
 use serde::ser::{Error as _, SerializeStruct};
@@ -515,15 +516,16 @@ fn a_row_that_cannot_be_encoded_is_refused_and_named() {
 
 #[test]
 fn a_row_that_nests_too_deep_is_refused() {
-    // The row itself is a level.
-    let deeper = Counted { tree: Tree::of_depth(DEPTH_MAX + 1), ..counted(0) };
+    // The row itself is a level, and so is its record in a file.
+    let deeper = Counted { tree: Tree::of_depth(DEPTH_MAX), ..counted(0) };
     refused_everywhere(&deeper, |outcome| {
         let Err(Error::RowEncode { message, .. }) = outcome else { return false };
         message.contains("nesting deeper than the limit")
     });
     let db = counting(true);
-    let deepest = Counted { tree: Tree::of_depth(DEPTH_MAX), ..counted(0) };
+    let deepest = Counted { tree: Tree::of_depth(DEPTH_MAX - 1), ..counted(0) };
     commit(&db, |txn| drop(txn.insert(deepest).unwrap()));
+    inspect(file_of(&db).as_slice()).unwrap();
 }
 
 #[test]

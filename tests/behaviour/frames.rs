@@ -12,6 +12,7 @@ pub(crate) const END: u8 = 3;
 pub(crate) const TOMBSTONES: u8 = 4;
 pub(crate) const SECTION: u8 = 5;
 pub(crate) const TABLE_END: u8 = 6;
+pub(crate) const DELETES: u8 = 7;
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Frame {
@@ -153,11 +154,16 @@ pub(crate) fn seal(frames: &[Frame]) -> Vec<u8> {
 /// Seals `frames` with the ends of tables and an end frame whose totals, digests and hash are
 /// right, as a careful forger would.
 pub(crate) fn seal_with_end(frames: &[Frame], rows: u64) -> Vec<u8> {
-    let mut frames = with_table_ends(frames);
-    let so_far = seal(&frames);
+    seal_as_it_is(&with_table_ends(frames), rows)
+}
+
+/// Seals frames that have the ends of their tables, with an end frame whose totals and hash are
+/// right; the ends of tables stay as they are.
+pub(crate) fn seal_as_it_is(frames: &[Frame], rows: u64) -> Vec<u8> {
+    let so_far = seal(frames);
     let hash = Bytes(blake3::hash(&so_far).as_bytes().to_vec());
-    frames.push(encoded(END, &End { rows, offset: so_far.len() as u64, hash }));
-    seal(&frames)
+    let end = encoded(END, &End { rows, offset: so_far.len() as u64, hash });
+    seal(&[frames, &[end]].concat())
 }
 
 /// Puts an end behind the last frame of each table of the header, as far as that can be told.

@@ -5,6 +5,7 @@
 #![cfg(feature = "derive")]
 
 mod allocations;
+mod bombs;
 mod chains;
 mod change_sets;
 mod derives;
@@ -13,6 +14,7 @@ mod digests;
 mod erase;
 mod errors;
 mod feeds;
+mod file_limits;
 mod files;
 mod forks;
 mod frames;
@@ -22,6 +24,7 @@ mod hostile_files;
 mod impure;
 mod indexes;
 mod intents;
+mod links;
 mod lookups;
 mod machine;
 mod metadata;

@@ -1,6 +1,7 @@
 //! Files of another version of the program: rows that are migrated, tables and sections that come
 //! and go.
 
+use fsmdb::offline::{Source, compact};
 use fsmdb::{Db, LoadOptions, MigrationError, SnapshotError, Table, Value, inspect};
 use serde::{Deserialize, Serialize};
 
@@ -91,6 +92,34 @@ fn without_a_migration_an_older_table_is_refused_and_a_newer_one_always() {
     let newer = Db::builder().table::<Task>().build().unwrap();
     let error = Db::builder().table::<OldTask>().load(file_of(&newer).as_slice()).unwrap_err();
     assert!(matches!(error, SnapshotError::TableVersion { found: 2, expected: 1, .. }), "{error}");
+}
+
+#[test]
+fn a_chain_with_rows_of_an_older_version_is_loaded_once_it_was_made_one_file() {
+    let db = Db::builder().table::<OldTask>().build().unwrap();
+    let put = |id: u64, title: &str| {
+        let row = OldTask { id, title: title.into(), minutes: id as u32 };
+        commit(&db, |txn| drop(txn.upsert(row).unwrap()));
+    };
+    put(1, "sweep");
+    let (base, whole) = (db.read(), file_of(&db));
+    put(1, "cook");
+    put(2, "wash");
+    let mut link = Vec::new();
+    db.read().save_since(&base, &mut link, fsmdb::SaveOptions::new()).unwrap();
+    let error = Db::builder().table::<Task>().load_chain([&whole[..], &link]).unwrap_err();
+    let SnapshotError::OlderLink { table, found: 1, expected: 2 } = &error else {
+        panic!("{error}")
+    };
+    assert_eq!(table, "tasks");
+    assert!(error.to_string().contains("compact") && !error.is_corrupt(), "{error}");
+    let chain = [Source::bytes(&whole), Source::bytes(&link)];
+    let mut one = Vec::new();
+    compact(&chain, &mut one, fsmdb::SaveOptions::new()).unwrap();
+    let db = Db::builder().table::<Task>().load(one.as_slice()).unwrap();
+    let snap = db.read();
+    let rows: Vec<_> = snap.table::<Task>().iter().map(|row| (&*row.title, row.seconds)).collect();
+    assert_eq!(rows, [("cook", 60), ("wash", 120)]);
 }
 
 fn fewer() -> fsmdb::Builder {

@@ -61,8 +61,9 @@ use crate::table::{Floors, Removals};
 /// [`SnapshotError::Empty`], [`SnapshotError::Incremental`] and [`SnapshotError::NotIncremental`]
 /// of a chain that is none; [`SnapshotError::WrongBase`] and [`OfflineError::OtherTables`] of a
 /// file that does not follow the one before it; [`SnapshotError::NoSuchRow`],
-/// [`SnapshotError::Digest`] and [`SnapshotError::RowCount`] of one whose changes do not come to
-/// what it says; as [`OfflineReader::read_item`] and [`OfflineWriter::write`].
+/// [`SnapshotError::DeletedAndPut`], [`SnapshotError::Digest`] and [`SnapshotError::RowCount`] of
+/// one whose changes do not come to what it says; as [`OfflineReader::read_item`] and
+/// [`OfflineWriter::write`].
 pub fn compact<W: Write>(
     chain: &[Source<'_>],
     target: W,
@@ -283,7 +284,10 @@ impl<R: Read> Layer<R> {
         let is_deleted = self.deletes.as_ref().is_some_and(|deletes| deletes.is_at(key));
         if is_deleted && (is_put || before.is_none()) {
             let (table, key) = (table.to_owned(), hexadecimal(key));
-            return Err(SnapshotError::NoSuchRow { table, key }.into());
+            return Err(match is_put {
+                true => SnapshotError::DeletedAndPut { table, key }.into(),
+                false => SnapshotError::NoSuchRow { table, key }.into(),
+            });
         }
         if !is_put && !is_deleted {
             return Ok(None);

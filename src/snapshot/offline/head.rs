@@ -1,7 +1,6 @@
 //! What stands at the front of a snapshot file, as public data.
 
 use crate::revision::{Applied, Incarnation, Revision};
-use crate::schema::fingerprint_of;
 use crate::snapshot::codec::EncryptionHeader;
 use crate::snapshot::format::{Base, Header, IndexHeader, RemovalsHeader, TableHeader};
 
@@ -116,11 +115,8 @@ impl Head {
 
     /// Makes the fingerprint that of a schema of the tables that are left.
     pub(super) fn set_fingerprint(&mut self) {
-        let tables = self.tables.iter().map(|table| {
-            let indexes = table.indexes.iter().map(|index| (index.name.as_str(), index.unique));
-            (table.name.as_str(), table.version, indexes)
-        });
-        self.schema_fingerprint = fingerprint_of(tables);
+        let tables: Vec<_> = self.tables.iter().map(TableHead::header).collect();
+        self.schema_fingerprint = Header::fingerprint_of(&tables);
     }
 }
 

@@ -7,12 +7,9 @@ use super::error::OfflineError;
 use super::head::Head;
 use super::item::{Item, StoredRow, StoredTombstone};
 use crate::digest::Digest;
-use crate::messagepack::{self, Items};
-use crate::revision::Revision;
 use crate::snapshot::codec::EncryptionKey;
-use crate::snapshot::error::SnapshotError;
-use crate::snapshot::format::{Header, Summary, TableEnd, kind};
-use crate::snapshot::inspect::Verified;
+use crate::snapshot::format::{Summary, kind};
+use crate::snapshot::inspect::{Verified, envelope_of};
 use crate::snapshot::reader::{SnapshotReader, Step};
 use crate::snapshot::records::{RECORDS_HEADER_BYTES, Records, key_and_value, tombstone_of};
 
@@ -167,13 +164,16 @@ impl<R: Read> OfflineReader<R> {
         loop {
             let frame = match reader.step()? {
                 Step::Rows(records) => {
-                    self.verified.rows(&records, &self.head.tables[self.table].name)?;
-                    check_envelopes(&records, &reader.header)?;
+                    self.verified.rows(&records, &reader.header.tables[records.table])?;
                     OpenFrame::of(kind::ROWS, records)
                 }
                 Step::Deletes(records) => OpenFrame::of(kind::DELETES, records),
                 Step::Tombstones(records) => OpenFrame::of(kind::TOMBSTONES, records),
-                Step::TableEnd(end) => return self.end_table(&end),
+                Step::TableEnd(end) => {
+                    self.verified.end(&end, &reader.header)?;
+                    (self.table, self.has_begun) = (self.table + 1, false);
+                    return Ok(Ready::TableEnd(end.digest));
+                }
                 Step::Section { name, content } => {
                     self.section = (name, content);
                     return Ok(Ready::Section);
@@ -191,16 +191,6 @@ impl<R: Read> OfflineReader<R> {
             }
         }
     }
-
-    fn end_table(&mut self, end: &TableEnd) -> Result<Ready, OfflineError> {
-        let found = std::mem::take(&mut self.verified).digest;
-        if self.head.base.is_none() && found != end.digest {
-            let (table, expected) = (self.head.tables[self.table].name.clone(), end.digest);
-            return Err(SnapshotError::Digest { table, found, expected }.into());
-        }
-        (self.table, self.has_begun) = (self.table + 1, false);
-        Ok(Ready::TableEnd(end.digest))
-    }
 }
 
 fn item_of(frame_kind: u8, record: &[u8]) -> Item<'_> {
@@ -216,39 +206,6 @@ fn item_of(frame_kind: u8, record: &[u8]) -> Item<'_> {
             Item::Tombstone(StoredTombstone::new(found.revision, found.tree, found.key))
         }
     }
-}
-
-/// The revisions of a record, and where its value begins.
-fn envelope_of(record: &[u8]) -> Option<(Revision, Revision, usize)> {
-    let mut items = Items::of(record);
-    if items.next() != Ok(messagepack::Item::List(3)) {
-        return None;
-    }
-    let mut revision = || match items.next() {
-        Ok(messagepack::Item::Int(number)) => u64::try_from(number).ok().map(Revision),
-        Ok(messagepack::Item::UInt(number)) => Some(Revision(number)),
-        _ => None,
-    };
-    Some((revision()?, revision()?, items.position()))
-}
-
-/// Checks the revisions of rows, as loading does.
-fn check_envelopes(records: &Records, header: &Header) -> Result<(), SnapshotError> {
-    let table = &header.tables[records.table];
-    for raw in records.rows() {
-        let raw = raw?;
-        let message = match envelope_of(raw.record) {
-            None => "it is not two revisions and a value",
-            Some((created, modified, _)) if created > modified => "it was changed before created",
-            Some((_, modified, _)) if modified > table.modified => {
-                "the row was modified after its table"
-            }
-            Some(_) => continue,
-        };
-        let (table, message) = (table.name.clone(), message.to_owned());
-        return Err(SnapshotError::Row { table, row: raw.row, offset: raw.offset, message });
-    }
-    Ok(())
 }
 
 impl<R> fmt::Debug for OfflineReader<R> {

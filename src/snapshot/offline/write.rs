@@ -12,7 +12,7 @@ use super::head::{Head, TableHead};
 use super::item::{Item, StoredRow, StoredTombstone, hexadecimal};
 use crate::digest::Digest;
 use crate::limits::{
-    FRAME_BYTES_MAX, FRAME_BYTES_TARGET, HEADER_BYTES_MAX, KEY_BYTES_MAX, ROW_BYTES_MAX,
+    FRAME_BYTES_MAX, FRAME_BYTES_TARGET, KEY_BYTES_MAX, ROW_BYTES_MAX, SECTIONS_MAX,
     SNAPSHOT_BATCH_ROWS,
 };
 use crate::messagepack;
@@ -22,7 +22,7 @@ use crate::snapshot::error::SnapshotError;
 use crate::snapshot::format::{End, FORMAT_VERSION, Progress, Summary, TableEnd, kind};
 use crate::snapshot::frame::{FrameWriter, chunks_of};
 use crate::snapshot::options::SaveOptions;
-use crate::snapshot::reader::{check_header, encode};
+use crate::snapshot::reader::{encode, encode_header};
 use crate::snapshot::records::{
     RawTombstone, RecordWriter, tombstone_of, write_row_head, write_tombstone,
 };
@@ -76,6 +76,8 @@ pub struct OfflineWriter<'p, W> {
     /// The last tombstone of the table, as it is written.
     tombstone: Vec<u8>,
     record: Vec<u8>,
+    /// Frames of sections so far.
+    sections: usize,
 }
 
 impl<'p, W: Write> OfflineWriter<'p, W> {
@@ -90,15 +92,8 @@ impl<'p, W: Write> OfflineWriter<'p, W> {
         let compression = options.level.map(|_| codec::COMPRESSION.to_owned());
         let encryption = options.key.as_ref().map(|_| codec::new_header()).transpose()?;
         let header = head.header(compression, encryption);
-        let refused = |message: String| OfflineError::unwritable("", message);
-        check_header(&header, 0).map_err(|error| refused(error.to_string()))?;
-        let encoded = encode(&header);
-        if encoded.len() > HEADER_BYTES_MAX {
-            return Err(refused(format!(
-                "the head has {} bytes, which is too long",
-                encoded.len()
-            )));
-        }
+        let encoded = encode_header(&header)
+            .map_err(|error| OfflineError::unwritable("", error.to_string()))?;
         let frames = begin(target, &header, encoded, options.key.as_ref())?;
         Ok(Self {
             frames,
@@ -115,6 +110,7 @@ impl<'p, W: Write> OfflineWriter<'p, W> {
             last_key: None,
             tombstone: Vec::new(),
             record: Vec::new(),
+            sections: 0,
         })
     }
 
@@ -222,7 +218,7 @@ impl<'p, W: Write> OfflineWriter<'p, W> {
         self.record.clear();
         write_revisions(row.created, row.modified, &mut self.record);
         self.record.extend_from_slice(row.encoded);
-        let bytes = self.record.len();
+        let bytes = row.encoded.len();
         if bytes > ROW_BYTES_MAX {
             let (table, key) = (table.name.clone(), hexadecimal(row.key));
             let (bytes, limit) = (bytes as u64, ROW_BYTES_MAX as u64);
@@ -335,6 +331,9 @@ impl<'p, W: Write> OfflineWriter<'p, W> {
         let (Ok(length), true) = (length, self.table == self.head.tables.len()) else {
             return Err(self.refused("a section has no place here, or too long a name"));
         };
+        if self.sections == SECTIONS_MAX {
+            return Err(self.refused("there are more sections than a file may have"));
+        }
         if last.is_some_and(|last| last.as_str() > name) {
             return Err(self.refused("the sections are not in the order of names"));
         }
@@ -344,6 +343,7 @@ impl<'p, W: Write> OfflineWriter<'p, W> {
         }
         let chunks = chunks_of(kind::SECTION, payload, self.options.level);
         chunks.into_iter().try_for_each(|chunk| self.frames.chunk(chunk))?;
+        self.sections += 1;
         if self.summary.sections.last().is_none_or(|last| last != name) {
             self.summary.sections.push(name.to_owned());
         }
