@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use fsmdb::limits::COMMAND_BYTES_MAX;
+
 /// Longest request that one node sends another, and longest answer: a forwarded proposal holds one
-/// command, which the library bounds at 1 MiB, and its session. Longer ones are refused before
-/// they are sent, and a peer that sends one is cut off.
-pub const REQUEST_BYTES_MAX: usize = 2 << 20;
+/// command and where it stands in its session. Longer ones are refused before they are sent, and a
+/// peer that sends one is cut off.
+pub const REQUEST_BYTES_MAX: usize = COMMAND_BYTES_MAX + (64 << 10);
 
 /// Size at which the log begins a new file. Small files let the space of forgotten entries be used
 /// again soon; each new one costs a sync of the folder. The last record may pass it.
@@ -32,7 +34,7 @@ pub const SNAPSHOT_REFERENCE_BYTES_MAX: usize = 256;
 /// Longest encoded message of Raft that is sent or taken. An append holds at least one entry, and
 /// that one command, however long; twice the longest command leaves room for what stands around.
 /// Longer ones are not sent, and a peer that sends one is cut off.
-pub const MESSAGE_BYTES_MAX: usize = 2 * fsmdb::limits::COMMAND_BYTES_MAX;
+pub const MESSAGE_BYTES_MAX: usize = 2 * COMMAND_BYTES_MAX;
 
 /// Messages that wait for one peer. Beyond, the newest is dropped and the peer is reported as
 /// unreachable: Raft sends again, and fresher.

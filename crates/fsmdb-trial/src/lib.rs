@@ -2,6 +2,7 @@
 //!
 //! # Rooms
 //!
+//! - `registers`: the state machine that is tried, with its journal.
 //! - `replicas`: the processes, started and killed.
 //! - `client`: clients that ask them and note everything; `clock` and `numbers` serve them.
 //! - `history`: what clients asked and were answered, in real time.
@@ -17,6 +18,7 @@ pub mod clock;
 pub mod history;
 pub mod limits;
 pub mod numbers;
+pub mod registers;
 pub mod replicas;
 pub mod search;
 pub mod wire;
