@@ -1,5 +1,7 @@
 //! Nodes over a network in this process, which can be cut and can lose answers.
 
+#![allow(clippy::disallowed_methods, reason = "tests have deadlines, and wake their own thread")]
+
 mod group;
 
 use std::future::Future;
