@@ -223,6 +223,31 @@ fn what_cannot_be_applied_is_refused_before_it_is_in_the_log() {
 
 /// On a thread with room for it, so that a missing limit fails the test and not the process.
 #[test]
+fn what_is_written_as_a_command_is_can_be_proposed_without_owning_one() {
+    #[derive(Serialize)]
+    enum Borrowed<'a> {
+        Text(&'a str),
+        Unknown(&'a str),
+    }
+    let bytes = Machine::<Jobs>::encode_as(&Borrowed::Text("a")).expect("it reads back");
+    assert_eq!(bytes, entry(&Command::Text("a".into())));
+    Machine::<Jobs>::check(&bytes).expect("it is a command");
+    let unknown = Machine::<Jobs>::encode_as(&Borrowed::Unknown("a")).unwrap_err();
+    assert!(matches!(unknown, MachineError::Encode { .. }), "{unknown}");
+    let cut = Machine::<Jobs>::check(&bytes[1..]).unwrap_err();
+    assert!(matches!(cut, MachineError::Encode { .. }), "{cut}");
+}
+
+#[test]
+fn waits_end_with_the_replica_and_the_state_stays_readable() {
+    let machine = applied(&[Command::Put(1)]);
+    let wait = machine.db().wait_for(Revision(9));
+    machine.close_waits();
+    assert!(wait.wait(None).is_err());
+    assert_eq!(ids(machine.read().table::<Job>().iter()), [1]);
+}
+
+#[test]
 fn an_entry_nested_deeper_than_the_limit_is_refused_whatever_its_shape() {
     let check = || {
         // Each level is an enum variant around the next, which decoders do not count.

@@ -1,19 +1,22 @@
 //! Nodes over a network in this process, which can be cut and can lose answers.
 
+#![allow(clippy::disallowed_methods, reason = "tests have deadlines, and wake their own thread")]
+
 mod group;
 
 use std::future::Future;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
+use fsmdb::Revision;
 use fsmdb::raft::{Consistency, ProposeError, ReadError, Refusal, Role};
-use fsmdb_node::node::{MemberError, NodeError, SessionError};
+use fsmdb_node::node::{MemberError, Node, NodeError, SessionError};
 use fsmdb_node::session::{SessionBounds, SessionRefusal};
-use group::{Command, Group, LIMIT, Settings, add, count, count_of};
+use group::{Command, Counters, Group, LIMIT, Settings, add, count, count_of};
 
 #[test]
 fn a_follower_takes_proposals_and_answers_with_the_reply_of_the_leader() {
@@ -476,6 +479,35 @@ fn what_a_node_counts_is_given_as_text() {
     assert!(text.ends_with("# EOF\n"), "{text}");
     let text = group.node(leader).metrics();
     assert!(text.contains("fsmdb_commit_seconds_count"), "{text}");
+}
+
+/// Drops a node when it is woken.
+struct DropNode(Mutex<Option<Node<Counters>>>);
+
+impl Wake for DropNode {
+    fn wake(self: Arc<Self>) {
+        drop(self.0.lock().expect("no panic").take());
+    }
+}
+
+#[test]
+fn a_waker_may_drop_the_last_handle_on_the_thread_of_the_node_that_calls_it() {
+    let mut group = Group::of(1);
+    group.leader();
+    let node = group.take(1);
+    let end = node.db().wait_for(Revision(u64::MAX));
+    // The answer comes from the apply thread, or is here before the waker is.
+    for n in 1.. {
+        let mut pending = pin!(node.propose(&add("a", 1)));
+        let holder = Arc::new(DropNode(Mutex::new(Some(node.clone()))));
+        let waker = Waker::from(Arc::clone(&holder));
+        match pending.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Pending => break,
+            Poll::Ready(answer) => assert_eq!(answer.expect("applied").1, Ok(n)),
+        }
+    }
+    drop(node);
+    assert!(end.wait(LIMIT).is_err_and(|error| matches!(error, fsmdb::WaitError::Closed { .. })));
 }
 
 /// Wakes a thread.

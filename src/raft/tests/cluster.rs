@@ -83,6 +83,9 @@ fn a_linearizable_read_sees_every_acknowledged_write() {
         assert_eq!(value(&read, "k"), Some(number.to_string()));
         let read = cluster.read_at(other, Consistency::Linearizable).expect("confirmed");
         assert_eq!(value(&read, "k"), Some(number.to_string()));
+        let bounded = Consistency::Bounded { age: Duration::ZERO, entries: 0 };
+        let read = cluster.read_at(other, bounded).expect("confirmed");
+        assert_eq!(value(&read, "k"), Some(number.to_string()));
         cluster.read_at(other, Consistency::Stale).expect("runs");
     }
 }

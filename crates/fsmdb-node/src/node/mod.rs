@@ -413,7 +413,7 @@ impl<F: Replicated> Handle<F> {
         // It may have ended by itself.
         let _ = self.shared.inbox.post(Mail::Stop);
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread {
+        if let Some(thread) = thread.filter(|_| !start::is_thread_of_node()) {
             // A panic was posted by the end of the thread itself.
             let _ = thread.join();
         }

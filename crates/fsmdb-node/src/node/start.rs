@@ -5,6 +5,7 @@
 //! 1. The state machine is at the snapshot that the log names before the core starts.
 //! 2. When a thread cannot be started, those that were are ended.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
@@ -158,7 +159,10 @@ impl<F: Replicated> Node<F> {
             is_removed: false,
         };
         // Dropped with the replica when there is no thread, the queues end the other threads.
-        let thread = spawn("raft", id, move || replica.run())?;
+        let thread = spawn("raft", id, move || {
+            IS_OF_NODE.set(true);
+            replica.run();
+        })?;
         Ok(Self::new(shared, thread))
     }
 }
@@ -231,6 +235,16 @@ impl<R> Drop for Threads<R> {
     }
 }
 
+thread_local! {
+    static IS_OF_NODE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread steps, writes or applies for a node, and so must not wait for one to end: a
+/// waker that it calls may drop the last handle on the node.
+pub(super) fn is_thread_of_node() -> bool {
+    IS_OF_NODE.get()
+}
+
 /// Tells the raft thread when a thread panics.
 struct Panics<R> {
     thread: &'static str,
@@ -255,6 +269,7 @@ fn watched<F: Replicated>(
     let panics = Panics { thread: name, inbox: Arc::clone(&shared.inbox) };
     spawn(name, shared.id, move || {
         let _panics = panics;
+        IS_OF_NODE.set(true);
         run();
     })
 }

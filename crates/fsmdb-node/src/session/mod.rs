@@ -1,8 +1,8 @@
 //! Commands that are applied exactly once, however often they are sent.
 //!
 //! [`Sessions`] is the state machine that a node runs: the user's, with sessions around it. A
-//! client numbers its commands; the database keeps the replies to the last ones, so that a command that
-//! comes again is answered instead of applied. What is kept is bounded and is dropped by the
+//! client numbers its commands; the database keeps the replies to the last ones, so that a command
+//! that comes again is answered instead of applied. What is kept is bounded and is dropped by the
 //! entries of the log alone, so that all replicas drop alike.
 //!
 //! # Invariants

@@ -334,6 +334,11 @@ impl Group {
         &self.nodes[&id]
     }
 
+    /// Gives the handle on a node away.
+    pub(crate) fn take(&mut self, id: u64) -> Node<Counters> {
+        self.nodes.remove(&id).expect("it was started")
+    }
+
     pub(crate) fn older(&self, id: u64) -> &Node<Older> {
         &self.older[&id]
     }
