@@ -2,7 +2,7 @@
 
 use fsmdb::raft::{Core, Event, MemberChange};
 
-use crate::limits::{REPLICAS_MAX, ROUND_TIME_MAX};
+use crate::limits::{CALM_TIME_MAX, REPLICAS_MAX, ROUND_TIME_MAX};
 use crate::violation::Checked;
 use crate::world::World;
 
@@ -28,10 +28,10 @@ impl World {
     fn disturb(&mut self) -> Checked {
         let ids = self.ids();
         let at = self.random.pick(&ids).unwrap_or(1);
-        let what = self.random.below(22);
+        let what = self.random.below(30);
         self.trace.note(self.now, at, "fault", &[what]);
         match what {
-            0 | 1 => self.crash(at)?,
+            0 => self.crash(at)?,
             2 => {
                 // A power cut hits many at once, and they come back.
                 for &id in ids.iter().filter(|id| **id != at) {
@@ -43,7 +43,7 @@ impl World {
                 self.crash(at)?;
                 self.start(at)?;
             }
-            4 | 5 => self.start_all()?,
+            1 | 4 | 5 => self.start_all()?,
             6 => {
                 self.counts.partitions += 1;
                 self.network.cut_off(at, &ids);
@@ -79,6 +79,13 @@ impl World {
             }
             19 => self.cut_leader(&ids),
             20 => self.cut_power_of_a_half(&ids)?,
+            21..26 => {
+                // A calm: work is done, snapshots are built upon each other.
+                self.network.cuts.clear();
+                self.start_all()?;
+                let time = self.random.below(CALM_TIME_MAX);
+                self.run(time)?;
+            }
             _ => {}
         }
         Ok(())

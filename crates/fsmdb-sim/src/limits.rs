@@ -12,6 +12,9 @@ pub const ROUNDS_DEFAULT: u64 = 100;
 /// Longest time between two faults.
 pub(crate) const ROUND_TIME_MAX: u64 = 70;
 
+/// Longest calm, in which a group does its work: long enough for an election and a few snapshots.
+pub(crate) const CALM_TIME_MAX: u64 = 800;
+
 /// Highest replica id; ids are never used again, so this bounds how many a run can add.
 pub(crate) const REPLICAS_MAX: u64 = 9;
 

@@ -18,6 +18,8 @@ use crate::violation::{Check, Checked, Violation, ensure};
 struct State {
     term: u64,
     digest: Digest,
+    /// The highest term that had a leader when the first replica came to it.
+    newest_leader: u64,
 }
 
 /// What is known of the whole run.
@@ -35,25 +37,20 @@ pub(crate) struct Oracle {
 }
 
 impl Oracle {
-    /// Somebody leads.
+    /// Somebody leads. A replica that stood still may come to lead in a term that is over, so only
+    /// what was applied before any later term had a leader must be in its log.
     pub(crate) fn leads(&mut self, id: u64, term: u64, log: &Recovered) -> Checked {
         let leader = *self.leaders.entry(term).or_insert(id);
         ensure(leader == id, Check::Election, || format!("{leader} and {id} lead in term {term}"))?;
-        let last = log.truncated_index + log.entries.len() as u64;
-        let committed = self.states.last_key_value().map_or(0, |(index, _)| *index);
-        ensure(last >= committed, Check::LeaderCompleteness, || {
-            format!("{id} leads in term {term} with a log to {last}, {committed} was applied")
-        })?;
-        for entry in &log.entries {
-            let known = self.states.get(&entry.index()).map(|state| state.term);
-            ensure(
-                known.is_none_or(|term| term == entry.term()),
-                Check::LeaderCompleteness,
-                || {
-                    let (index, has) = (entry.index(), entry.term());
-                    format!("{id} leads in term {term} with {index} of term {has}, not {known:?}")
-                },
-            )?;
+        let first = log.entries.first().map_or(log.truncated_index + 1, Entry::index);
+        let required = self.states.range(first..);
+        let mut has = log.entries.iter().map(|entry| (entry.index(), entry.term()));
+        for (index, state) in required.take_while(|(_, state)| state.newest_leader < term) {
+            let entry = has.next();
+            ensure(entry == Some((*index, state.term)), Check::LeaderCompleteness, || {
+                let was = state.term;
+                format!("{id} leads in term {term} with {entry:?}, applied was {index} of {was}")
+            })?;
         }
         Ok(())
     }
@@ -119,9 +116,11 @@ impl Oracle {
             format!("replica {id} should be at {at} and is at {}", snapshot.applied())
         })?;
         let digests = snapshot.digests().map_err(|error| failed(error.to_string()))?;
-        let state = State { term: at.term, digest: digests.database() };
+        let newest_leader = self.leaders.last_key_value().map_or(0, |(term, _)| *term);
+        let state = State { term: at.term, digest: digests.database(), newest_leader };
         let known = *self.states.entry(at.index).or_insert(state);
-        ensure(known == state, Check::StateMachine, || {
+        let is_same = (known.term, known.digest) == (state.term, state.digest);
+        ensure(is_same, Check::StateMachine, || {
             format!("replica {id} at {at} has {state:?}, another had {known:?}")
         })
     }
