@@ -2,7 +2,7 @@
 
 use fsmdb::raft::{Core, Event, MemberChange};
 
-use crate::limits::{CALM_TIME_MAX, REPLICAS_MAX, ROUND_TIME_MAX};
+use crate::limits::{CALM_TIME_MAX, PAUSE_TIME_MAX, REPLICAS_MAX, ROUND_TIME_MAX};
 use crate::violation::Checked;
 use crate::world::World;
 
@@ -70,13 +70,9 @@ impl World {
                     self.step(at, Event::Tick)?;
                 }
             }
-            17 | 18 => {
-                self.counts.clock_jumps += 1;
-                let until = self.now + 20 + self.random.below(400);
-                if let Some(node) = self.nodes.get_mut(&at) {
-                    node.paused_until = until;
-                }
-            }
+            17 => self.pause(at, 400),
+            // It comes back and thinks that it leads.
+            18 | 26 | 27 => self.pause(self.leader().unwrap_or(at), PAUSE_TIME_MAX),
             19 => self.cut_leader(&ids),
             20 => self.cut_power_of_a_half(&ids)?,
             21..26 => {
@@ -89,6 +85,15 @@ impl World {
             _ => {}
         }
         Ok(())
+    }
+
+    /// A whole process stands still: what reaches it waits.
+    fn pause(&mut self, id: u64, longest: u64) {
+        self.counts.clock_jumps += 1;
+        let until = self.now + 20 + self.random.below(longest);
+        if let Some(node) = self.nodes.get_mut(&id) {
+            node.paused_until = until;
+        }
     }
 
     /// Two groups that do not see each other.

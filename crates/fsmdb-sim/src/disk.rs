@@ -77,7 +77,7 @@ impl Disk {
         self.is_failing = false;
         // What no record names belongs to nobody after a restart.
         self.files.retain(|file| file.recorded.is_some());
-        let damages = random.chance(25) && self.can_be_damaged();
+        let damages = random.chance(60) && self.can_be_damaged();
         if damages {
             self.damage(random);
         }

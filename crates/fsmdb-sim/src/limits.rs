@@ -15,6 +15,10 @@ pub(crate) const ROUND_TIME_MAX: u64 = 70;
 /// Longest calm, in which a group does its work: long enough for an election and a few snapshots.
 pub(crate) const CALM_TIME_MAX: u64 = 800;
 
+/// Longest time that the process of a leader stands still: long enough for the others to elect
+/// another one, and for that one to take commands.
+pub(crate) const PAUSE_TIME_MAX: u64 = 1_200;
+
 /// Highest replica id; ids are never used again, so this bounds how many a run can add.
 pub(crate) const REPLICAS_MAX: u64 = 9;
 

@@ -166,6 +166,7 @@ impl Node {
     /// part. Says whether a file was damaged.
     pub(crate) fn crash(&mut self, random: &mut Random) -> Checked<bool> {
         self.core = None;
+        self.promise.unsynced = None;
         self.asked.clear();
         self.apply_work.clear();
         self.sending.clear();

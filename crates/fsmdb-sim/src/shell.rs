@@ -94,9 +94,6 @@ impl World {
     }
 
     fn persist(&mut self, id: u64, batch: Batch) -> Checked {
-        for entry in &batch.entries {
-            self.oracle.logged(id, entry)?;
-        }
         let is_commit_only = batch.entries.is_empty() && batch.snapshot.is_none();
         let is_early = match self.mutant {
             Some(Mutant::PersistedBeforeSync) => true,
@@ -147,6 +144,10 @@ impl World {
             written.extend(node.write(work)?);
         }
         self.counts.batches += written.len() as u64;
+        // Not before: what was never durable anywhere may come again as something else.
+        for entry in written.iter().flat_map(|batch| &batch.entries) {
+            self.oracle.logged(id, entry)?;
+        }
         let is_answered = |batch: &Batch| match self.mutant {
             Some(Mutant::PersistedBeforeSync) => true,
             Some(Mutant::EagerMembership) => {

@@ -132,8 +132,8 @@ impl World {
         let mut config = Config::new(id, node.boot);
         config.seed = Some(self.core_seed);
         config.snapshot_entries = self.snapshot_entries;
-        config.tail_entries = self.snapshot_entries / 3;
-        config.log_entries_max = self.snapshot_entries * 3;
+        config.tail_entries = self.snapshot_entries / 4;
+        config.log_entries_max = self.snapshot_entries * 2;
         let snapshot = node.machine.read();
         let numbers = [node.boot, snapshot.applied().index, recovered.hard_state.commit];
         self.trace.note(now, id, "starts", &numbers);
