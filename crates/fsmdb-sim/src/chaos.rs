@@ -82,7 +82,21 @@ impl World {
                 let time = self.random.below(CALM_TIME_MAX);
                 self.run(time)?;
             }
+            28 => self.crash_in_a_loop(at)?,
             _ => {}
+        }
+        Ok(())
+    }
+
+    /// A replica crashes as soon as it has done a little, on a slow disk: mostly the leader.
+    fn crash_in_a_loop(&mut self, at: u64) -> Checked {
+        self.disk_max = 150;
+        let at = self.leader().unwrap_or(at);
+        for _ in 0..3 {
+            self.crash(at)?;
+            self.start(at)?;
+            let time = self.random.below(400);
+            self.run(time)?;
         }
         Ok(())
     }

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fsmdb::raft::Message;
+use fsmdb::raft::{Batch, Message};
 
 use crate::clients::{Answer, Request};
 use crate::disk::Chain;
@@ -49,6 +49,12 @@ pub(crate) enum Delivery {
         id: u64,
         boot: u64,
         number: u64,
+    },
+    /// For planted bugs: a batch is answered that is not written.
+    Durable {
+        id: u64,
+        boot: u64,
+        batch: Batch,
     },
     /// The state machine of a replica has come to its next work.
     Apply {

@@ -35,7 +35,7 @@ impl World {
         match action {
             Action::Send(message) => self.send(message),
             Action::SendSnapshot(message) => self.send_snapshot(id, message),
-            Action::Persist(batch) => self.persist(id, batch)?,
+            Action::Persist(batch) => self.persist(id, batch),
             Action::Apply(entries) => self.give_apply_work(id, ApplyWork::Entries(entries)),
             Action::Install(meta) => self.give_apply_work(id, ApplyWork::Install(meta)),
             Action::BuildSnapshot => self.build_snapshot(id)?,
@@ -93,22 +93,23 @@ impl World {
         self.counts.lost += u64::from(!sent);
     }
 
-    fn persist(&mut self, id: u64, batch: Batch) -> Checked {
+    fn persist(&mut self, id: u64, batch: Batch) {
         let is_commit_only = batch.entries.is_empty() && batch.snapshot.is_none();
         let is_early = match self.mutant {
             Some(Mutant::PersistedBeforeSync) => true,
             Some(Mutant::EagerMembership) => is_commit_only && batch.must_sync,
             _ => false,
         };
-        let early = is_early.then(|| batch.clone());
-        self.give_log_work(id, LogWork::Batch(batch));
-        match early {
-            Some(batch) => self.batch_is_durable(id, &batch),
-            None => Ok(()),
+        if is_early {
+            let boot = self.nodes[&id].boot;
+            let batch = batch.clone();
+            self.network.put(self.now, Delivery::Durable { id, boot, batch });
         }
+        self.give_log_work(id, LogWork::Batch(batch));
     }
 
-    fn batch_is_durable(&mut self, id: u64, batch: &Batch) -> Checked {
+    /// What the batch promises is as good as kept: the core may rely on it.
+    pub(crate) fn batch_is_durable(&mut self, id: u64, batch: &Batch) -> Checked {
         if let Some(node) = self.nodes.get_mut(&id) {
             node.promise.answered(batch);
         }

@@ -56,7 +56,7 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(plan: &Plan) -> Self {
         let mut random = Random::new(mix(plan.seed ^ 0xF5DB));
-        let founders = random.pick(&[1, 2, 3, 3, 3, 3, 4, 5, 5]).unwrap_or(3);
+        let founders = random.pick(&[1, 1, 2, 3, 3, 3, 4, 5]).unwrap_or(3);
         let mut world = Self {
             now: 0,
             core_seed: random.next(),
@@ -197,6 +197,7 @@ impl World {
             | Delivery::Tick { id, .. }
             | Delivery::Log { id, .. }
             | Delivery::Apply { id, .. }
+            | Delivery::Durable { id, .. }
             | Delivery::Built { id, .. } => *id,
             Delivery::Request { to, .. } => *to,
             Delivery::Answer(_) | Delivery::Wake { .. } => return None,
@@ -244,6 +245,9 @@ impl World {
             }
             Delivery::Log { id, boot, number } if self.is_running(id, boot) => {
                 self.do_log_work(id, number)
+            }
+            Delivery::Durable { id, boot, batch } if self.is_running(id, boot) => {
+                self.batch_is_durable(id, &batch)
             }
             Delivery::Apply { id, boot } if self.is_running(id, boot) => self.do_apply_work(id),
             Delivery::Built { id, boot, built } if self.is_running(id, boot) => {
