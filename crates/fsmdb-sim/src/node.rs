@@ -6,7 +6,7 @@
 //!    neither has done.
 //! 2. What was answered as durable is remembered beside the disk, and a start is held to it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -100,6 +100,8 @@ pub(crate) struct Node {
     pub(crate) promise: Promise,
     pub(crate) log_work: VecDeque<(u64, LogWork)>,
     pub(crate) apply_work: VecDeque<ApplyWork>,
+    /// For planted bugs: the batches that were answered before they were written.
+    pub(crate) answered_early: BTreeSet<u64>,
     /// When the last work that was given to each will be done.
     pub(crate) log_free: u64,
     pub(crate) apply_free: u64,
@@ -132,6 +134,7 @@ impl Node {
             disk,
             promise: Promise::default(),
             log_work: VecDeque::new(),
+            answered_early: BTreeSet::new(),
             apply_work: VecDeque::new(),
             log_free: 0,
             apply_free: 0,
@@ -169,6 +172,7 @@ impl Node {
         self.promise.unsynced = None;
         self.asked.clear();
         self.apply_work.clear();
+        self.answered_early.clear();
         self.sending.clear();
         self.base = None;
         self.disk.begin_failing();

@@ -94,15 +94,18 @@ impl World {
     }
 
     fn persist(&mut self, id: u64, batch: Batch) {
-        let is_commit_only = batch.entries.is_empty() && batch.snapshot.is_none();
+        let Some(node) = self.nodes.get_mut(&id) else { return };
         let is_early = match self.mutant {
             Some(Mutant::PersistedBeforeSync) => true,
-            Some(Mutant::EagerMembership) => is_commit_only && batch.must_sync,
+            Some(Mutant::EagerMembership) => {
+                let is_commit_only = batch.entries.is_empty() && batch.snapshot.is_none();
+                is_commit_only && batch.must_sync && node.log_work.is_empty()
+            }
             _ => false,
         };
         if is_early {
-            let boot = self.nodes[&id].boot;
-            let batch = batch.clone();
+            node.answered_early.insert(batch.number);
+            let (boot, batch) = (node.boot, batch.clone());
             self.network.put(self.now, Delivery::Durable { id, boot, batch });
         }
         self.give_log_work(id, LogWork::Batch(batch));
@@ -149,14 +152,7 @@ impl World {
         for entry in written.iter().flat_map(|batch| &batch.entries) {
             self.oracle.logged(id, entry)?;
         }
-        let is_answered = |batch: &Batch| match self.mutant {
-            Some(Mutant::PersistedBeforeSync) => true,
-            Some(Mutant::EagerMembership) => {
-                batch.entries.is_empty() && batch.snapshot.is_none() && batch.must_sync
-            }
-            _ => false,
-        };
-        written.retain(|batch| !is_answered(batch));
+        written.retain(|batch| !node.answered_early.remove(&batch.number));
         // Only the last is answered; the promise is of all.
         let Some((last, before)) = written.split_last() else { return Ok(()) };
         for batch in before {
