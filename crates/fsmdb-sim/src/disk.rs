@@ -4,8 +4,8 @@
 //!
 //! 1. Writes wait in order behind the durable state; a synced write takes all of them with it.
 //! 2. A power loss keeps a prefix of the waiting writes, each whole or not at all.
-//! 3. Of the recorded snapshots the last [`SNAPSHOTS_KEPT`] are there, and every file that is stored
-//!    and not recorded yet.
+//! 3. Of the recorded snapshots the last [`SNAPSHOTS_KEPT`] are there, and every file that is
+//!    stored and not recorded yet.
 //! 4. Only a file that can be done without is ever damaged: the older one is whole and the log
 //!    reaches back to it.
 

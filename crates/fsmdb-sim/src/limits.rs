@@ -5,8 +5,9 @@
 /// elections.
 pub(crate) const TICK: u64 = 10;
 
-/// How many rounds of faults a run has unless the command line says otherwise. More rounds find more
-/// for one seed, more seeds find more for one second: this is where a run takes a tenth of one.
+/// How many rounds of faults a run has unless the command line says otherwise. More rounds find
+/// more for one seed, more seeds find more for one second: with these a run takes less than a tenth
+/// of one.
 pub const ROUNDS_DEFAULT: u64 = 100;
 
 /// Longest time between two faults.
