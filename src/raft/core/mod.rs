@@ -6,8 +6,8 @@
 //! # Invariants
 //!
 //! 1. Messages that promise something about the log leave only after the batch they depend on was
-//!    answered by [`Event::Persisted`]. A leader's own messages do not promise; they leave at
-//!    once.
+//!    answered by [`Event::Persisted`]. A leader's own messages promise nothing but that it leads
+//!    in its term; they leave at once when that is durable.
 //! 2. Entries are handed to the state machine in order, each once, and never past what is both
 //!    committed and persisted.
 //! 3. A membership change takes effect only after a hard state with a commit index at or above it

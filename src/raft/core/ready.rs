@@ -5,7 +5,10 @@
 //! 1. Between `ready` and `advance_append_async` nothing is called that changes raft.
 //! 2. Batches are numbered by their Ready, and answered in that order.
 //! 3. Entries are in the cache before `advance_append_async`, durable or not.
-//! 4. A Ready that writes nothing waits for the batches before it, and for nothing when there are
+//! 4. A leader sends nothing before its term and vote are durable. Others made it the leader only
+//!    after that, but a single voter elects itself at once: after a power loss it would lead in the
+//!    same term again, with other entries than those that its learners have.
+//! 5. A Ready that writes nothing waits for the batches before it, and for nothing when there are
 //!    none.
 
 use std::collections::VecDeque;
@@ -27,6 +30,8 @@ pub(super) struct Writing {
     /// The commit index that is durable. Starts from 0 and not from what was loaded: what was
     /// read may have been in a cache of the medium only.
     pub(super) durable_commit: u64,
+    /// The term that is durable with its vote, as far as this start has written it.
+    durable_term: u64,
 }
 
 #[derive(Debug)]
@@ -34,7 +39,8 @@ struct Waiting {
     number: u64,
     writes: bool,
     entries: bool,
-    durable_commit: Option<u64>,
+    /// Term and commit index that are durable with it.
+    durable: Option<(u64, u64)>,
     snapshot: Option<SnapshotMeta>,
     messages: Vec<eraftpb::Message>,
 }
@@ -72,9 +78,13 @@ impl Core {
 
     fn take_ready(&mut self, actions: &mut Vec<Action>) {
         let mut ready = self.node.ready();
-        for message in ready.take_messages() {
-            self.send(message, actions);
+        let mut messages = ready.take_messages();
+        if self.node.raft.term == self.writing.durable_term {
+            for message in messages.drain(..) {
+                self.send(message, actions);
+            }
         }
+        messages.extend(ready.take_persisted_messages());
         self.reads.confirmed(ready.take_read_states());
 
         let snapshot = (!ready.snapshot().is_empty()).then(|| meta(ready.snapshot()));
@@ -98,9 +108,9 @@ impl Core {
             number: ready.number(),
             writes: snapshot.is_some() || hard_state.is_some() || !entries.is_empty(),
             entries: !entries.is_empty(),
-            durable_commit: must_sync.then_some(self.writing.written_commit),
+            durable: must_sync.then_some((self.node.raft.term, self.writing.written_commit)),
             snapshot: snapshot.clone(),
-            messages: ready.take_persisted_messages(),
+            messages,
         };
         if waiting.writes {
             let number = waiting.number;
@@ -163,8 +173,8 @@ impl Core {
         let answered: Vec<Waiting> = self.writing.waiting.drain(..count).collect();
         self.node.on_persist_ready(number);
         for waiting in answered {
-            if let Some(commit) = waiting.durable_commit {
-                self.writing.durable_commit = commit;
+            if let Some((term, commit)) = waiting.durable {
+                (self.writing.durable_term, self.writing.durable_commit) = (term, commit);
             }
             for message in waiting.messages {
                 self.send(message, actions);

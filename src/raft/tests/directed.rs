@@ -5,7 +5,7 @@ use raft::eraftpb;
 
 use super::alone::{Alone, quiet};
 use super::world::{End, World};
-use crate::raft::core::{Action, Batch, Config, Core, Event, Role};
+use crate::raft::core::{Action, Batch, Config, Core, Event, Proposal, Role};
 use crate::raft::{MemberChange, Membership, Message, RaftError, Recovered, Refusal};
 
 #[test]
@@ -264,6 +264,32 @@ fn a_single_replica_does_not_lead_before_its_log_is_written() {
         alone.step(Event::Persisted(batch.number));
     }
     assert_eq!(alone.applied, [2]);
+}
+
+#[test]
+fn a_single_voter_sends_nothing_to_its_learners_before_its_term_is_durable() {
+    // After a power loss it would lead in this term again, and its learner would keep the entries
+    // of the first time: same index, same term, other bytes.
+    let mut members = Membership::of_voters([1]);
+    members.learners.insert(2);
+    let mut config = Config::new(1, 1);
+    config.seed = Some(1);
+    let mut core = Core::new(config, Recovered::founding(members), 1, &quiet()).expect("starts");
+    let sends = |actions: &[Action]| actions.iter().any(|a| matches!(a, Action::Send(_)));
+    let elected = core.step(Event::Campaign);
+    assert_eq!(core.status().role, Role::Leader);
+    assert!(!sends(&elected), "its term is not durable");
+    let proposal = Proposal { token: 1, command: vec![1] };
+    assert!(!sends(&core.step(Event::Propose(vec![proposal]))), "nor is it now");
+    assert!(!sends(&core.step(Event::Tick)), "a heartbeat tells of the term too");
+    let batch = elected.iter().find_map(|action| match action {
+        Action::Persist(batch) => Some(batch),
+        _ => None,
+    });
+    let batch = batch.expect("the vote is written");
+    assert!(batch.must_sync && batch.hard_state.is_some_and(|state| state.term == 2));
+    assert!(sends(&core.step(Event::Persisted(batch.number))), "now it may be told");
+    assert!(sends(&core.step(Event::Tick)), "and from here on at once");
 }
 
 #[test]
