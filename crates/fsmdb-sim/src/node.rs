@@ -12,7 +12,7 @@ use std::sync::atomic::AtomicU64;
 
 use fsmdb::offline::{self, Selection, Source};
 use fsmdb::raft::{Batch, Committed, Core, HardState, LogStore, Recovered, SnapshotMeta};
-use fsmdb::{Applied, LoadOptions, Machine, SaveOptions, Snapshot};
+use fsmdb::{Applied, LoadOptions, Machine, SaveOptions, Snapshot, SnapshotError};
 
 use crate::audience::Audience;
 use crate::clients::Request;
@@ -294,7 +294,7 @@ impl Node {
         let stopped = |text: String| Violation::new(Check::Stopped, text);
         let snapshot = self.machine.read();
         let mut file = Vec::new();
-        let options = SaveOptions::new().threads(1);
+        let options = || SaveOptions::new().threads(1);
         let forgotten = self.forgotten_table();
         let base = self.base.take().filter(|(base, chain)| {
             chain.len() < CHAIN_FILES_MAX
@@ -304,10 +304,16 @@ impl Node {
         let mut chain = Vec::new();
         let saved = match base.filter(|_| random.chance(60)) {
             Some((base, links)) => {
-                chain = links.to_vec();
-                snapshot.save_since(&base, &mut file, options)
+                match snapshot.save_since(&base, &mut file, options()) {
+                    // What was installed since is on a line of its own, and begins with a whole file.
+                    Err(SnapshotError::NoBase { .. }) => snapshot.save_with(&mut file, options()),
+                    saved => {
+                        chain = links.to_vec();
+                        saved
+                    }
+                }
             }
-            None => snapshot.save_with(&mut file, options),
+            None => snapshot.save_with(&mut file, options()),
         };
         saved.map_err(|error| stopped(format!("snapshot of replica {}: {error}", self.id)))?;
         if let Some(table) = forgotten {
