@@ -305,7 +305,7 @@ impl Node {
         let saved = match base.filter(|_| random.chance(60)) {
             Some((base, links)) => {
                 match snapshot.save_since(&base, &mut file, options()) {
-                    // What was installed since is on a line of its own, and begins with a whole file.
+                    // What was installed since is on a line of its own.
                     Err(SnapshotError::NoBase { .. }) => snapshot.save_with(&mut file, options()),
                     saved => {
                         chain = links.to_vec();
