@@ -122,4 +122,16 @@ pub trait LogStore: Send + 'static {
     ///
     /// [`LogError`] when the medium fails or the data is not there.
     fn compact_to(&mut self, index: u64, snapshot: &SnapshotMeta) -> Result<(), LogError>;
+
+    /// Lets nothing be left on the medium of entries that were forgotten or replaced, nor of the
+    /// name of any snapshot but the recorded one, durably. Answers with the last entry that was
+    /// forgotten, or with nothing from a log that cannot do this, which is what it does unless it
+    /// says otherwise.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError`] when the medium fails.
+    fn scrub(&mut self) -> Result<Option<u64>, LogError> {
+        Ok(None)
+    }
 }

@@ -22,7 +22,8 @@ use crate::link::Transport;
 use crate::node::{Node, NodeError, Options, Parts, SnapshotStore, SnapshotStoreError};
 use crate::session::{Replicated, Sessions};
 use crate::storage::{
-    DataDir, EngineLog, Housekeeper, Identity, LogOptions, SnapshotFiles, StorageError, recover,
+    DataDir, EngineLog, Housekeeper, Identity, LogOptions, SnapshotFiles, SnapshotReference,
+    StorageError, recover,
 };
 use crate::transport::{Security, TcpTransport, TransportConfig};
 
@@ -201,7 +202,8 @@ impl<F: Replicated> Node<F> {
         let (cluster, boot) = (identity.cluster, directory.boot());
         let mut tcp = TransportConfig::new(identity.node, cluster, boot, listen, folder, security);
         tcp.peers.clone_from(&setup.addresses);
-        let snapshots = Files { files: directory.snapshots(), housekeeper: log.housekeeper() };
+        let (files, arriving) = (directory.snapshots(), directory.path().join(ARRIVING));
+        let snapshots = Files { files, arriving, housekeeper: log.housekeeper() };
         let parts = Parts {
             config,
             machine,
@@ -224,6 +226,7 @@ impl<F: Replicated> Node<F> {
 #[derive(Debug)]
 struct Files {
     files: SnapshotFiles,
+    arriving: PathBuf,
     housekeeper: Housekeeper,
 }
 
@@ -244,6 +247,11 @@ impl SnapshotStore for Files {
     }
 
     fn adopt(&self, reference: &[u8], file: &Path) -> Result<Vec<u8>, SnapshotStoreError> {
+        let index = SnapshotReference::parse(reference).map_err(failed)?.index;
+        // It may hold what was erased since, and no core takes it.
+        if self.housekeeper.is_outdated(index) {
+            return Err(failed(format!("a snapshot of {index} is older than the recorded one")));
+        }
         Ok(self.files.adopt(file, reference).map_err(failed)?.to_bytes())
     }
 
@@ -254,6 +262,10 @@ impl SnapshotStore for Files {
 
     fn retain(&self, _recorded: &[u8]) -> Result<(), SnapshotStoreError> {
         self.housekeeper.run().map(drop).map_err(|error: StorageError| failed(error))
+    }
+
+    fn erase(&self) -> Result<(), SnapshotStoreError> {
+        self.housekeeper.erase(&self.arriving).map_err(failed)
     }
 }
 

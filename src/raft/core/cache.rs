@@ -97,6 +97,11 @@ impl Cache {
         self.served = Some(snapshot);
     }
 
+    /// The snapshot that is sent to whoever needs one.
+    pub(super) fn served(&self) -> Option<&SnapshotMeta> {
+        self.served.as_ref()
+    }
+
     /// Whether somebody waits for a snapshot that is not there. Forgets the wish: raft repeats it.
     pub(super) fn take_wanted(&mut self) -> bool {
         !std::mem::take(self.wanted.get_mut()).is_empty()

@@ -67,6 +67,14 @@ pub enum Event {
     Transfer(u64),
     /// Start an election now, if this replica may.
     Campaign,
+    /// Forget the log up to this entry, and every snapshot from before it, as soon as the state
+    /// machine is there: what they hold was erased. A snapshot at or after it is asked for, unless
+    /// there is one; then all that it holds is compacted, without a tail, and whoever is behind
+    /// gets the snapshot. Asked for again, it goes on where it was; a restart forgets the wish.
+    Compact {
+        /// The last entry of which nothing is to be left.
+        index: u64,
+    },
 }
 
 /// A batch for the durable log.

@@ -193,6 +193,7 @@ impl Core {
             }
             Event::SnapshotFailed => self.snapshots.failed(self.applying.applied),
             Event::SnapshotSent { to, ok } => self.snapshot_sent(to, ok),
+            Event::Compact { index } => self.snapshots.unwant(index),
             Event::Unreachable(id) => self.node.report_unreachable(id),
             Event::Transfer(to) => {
                 if self.is_leader() && self.membership().voters.contains(&to) {

@@ -73,6 +73,7 @@ impl Core {
             self.hand_out(actions);
         }
         self.release_reads(actions);
+        self.compact_unwanted(actions);
         self.ask_for_snapshot(actions);
     }
 

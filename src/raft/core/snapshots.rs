@@ -7,6 +7,7 @@
 //! 3. Compaction never passes what is applied, nor the recorded snapshot, and it waits, up to a
 //!    limit, for replicas that catch up and for snapshots on their way.
 //! 4. A receiver is forgotten when the shell reports, on every outcome.
+//! 5. What is unwanted is compacted without a tail, and waits for nobody but the state machine.
 
 use std::collections::BTreeMap;
 
@@ -31,11 +32,14 @@ pub(super) struct Snapshots {
     failed_at: u64,
     /// Receiver to index, until the shell reports.
     receivers: BTreeMap<u64, u64>,
+    /// The last entry of which nothing is to be left.
+    unwanted: u64,
 }
 
 impl Snapshots {
     pub(super) fn new(recorded: u64) -> Self {
-        Self { recorded, grown_bytes: 0, building: false, failed_at: 0, receivers: BTreeMap::new() }
+        let receivers = BTreeMap::new();
+        Self { recorded, grown_bytes: 0, building: false, failed_at: 0, receivers, unwanted: 0 }
     }
 
     pub(super) fn installed(&mut self, index: u64) {
@@ -60,6 +64,13 @@ impl Snapshots {
     pub(super) fn forget_receivers(&mut self) {
         self.receivers.clear();
     }
+
+    /// Nothing is to be left of the entries up to `index`. Somebody asks, so a snapshot that could
+    /// not be built is tried again.
+    pub(super) fn unwant(&mut self, index: u64) {
+        self.unwanted = self.unwanted.max(index);
+        self.failed_at = 0;
+    }
 }
 
 impl Core {
@@ -68,7 +79,9 @@ impl Core {
         let applied = self.applying.applied;
         // The same state would fail again in the same way.
         let failed = self.snapshots.failed_at > 0 && applied <= self.snapshots.failed_at;
-        let wanted = self.node.mut_store().take_wanted() && !failed;
+        let unwanted =
+            self.snapshots.recorded < self.snapshots.unwanted && self.snapshots.unwanted <= applied;
+        let wanted = (self.node.mut_store().take_wanted() || unwanted) && !failed;
         let start = self.snapshots.recorded.max(self.snapshots.failed_at);
         let since = applied.saturating_sub(start);
         let grown = since >= self.config.snapshot_entries
@@ -114,6 +127,23 @@ impl Core {
         self.node.mut_store().compact(target);
         actions.push(Action::Compact { index: target, snapshot });
         Ok(())
+    }
+
+    /// Compacts what is unwanted, all that the recorded snapshot holds, once it holds that.
+    pub(super) fn compact_unwanted(&mut self, actions: &mut Vec<Action>) {
+        let unwanted = self.snapshots.unwanted;
+        let log = self.node.store();
+        if log.first() > unwanted || self.applying.installing.is_some() {
+            return;
+        }
+        let Some(snapshot) = log.served().filter(|snapshot| snapshot.index >= unwanted) else {
+            return;
+        };
+        let (snapshot, index) = (snapshot.clone(), snapshot.index.min(self.applying.applied));
+        if index >= unwanted {
+            self.node.mut_store().compact(index);
+            actions.push(Action::Compact { index, snapshot });
+        }
     }
 
     /// The last entry that nobody needs once a snapshot at `index` is recorded.

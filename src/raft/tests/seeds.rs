@@ -62,7 +62,12 @@ fn disturb(world: &mut World, retired: &mut Vec<u64>) {
         }
         8 | 9 => change_members(world, retired, at),
         10 => world.step(at, Event::Campaign),
-        _ => {}
+        _ => {
+            let running = world.nodes[&at].core.as_ref();
+            if let Some(index) = running.map(|core| core.status().applied) {
+                world.step(at, Event::Compact { index });
+            }
+        }
     }
 }
 

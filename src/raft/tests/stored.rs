@@ -165,3 +165,81 @@ fn the_recorded_snapshot_and_the_last_that_came_are_kept() {
     let missing = log.install_snapshot(&meta(80, b"80"), HardState::default());
     assert!(missing.is_err());
 }
+
+#[test]
+fn what_is_unwanted_is_compacted_without_a_tail_behind_a_snapshot_that_is_asked_for() {
+    let mut alone = Alone::elected(&[1]);
+    for token in 0..20 {
+        alone.propose(token);
+    }
+    let unwanted = alone.core.status().applied;
+    // Of an entry to come: it waits.
+    let early = alone.core.step(Event::Compact { index: unwanted + 1 });
+    assert!(!early.contains(&Action::BuildSnapshot), "{early:?}");
+    alone.hold_writes = true;
+    alone.propose(20);
+    let number = alone.batches.last().expect("written").number;
+    let applied = alone.core.step(Event::Persisted(number));
+    assert!(applied.iter().any(|action| matches!(action, Action::Apply(_))), "{applied:?}");
+    let asked = alone.core.step(Event::Applied(unwanted + 1));
+    assert!(asked.contains(&Action::BuildSnapshot), "{asked:?}");
+    let (term, reference) = (alone.core.status().term, b"s".to_vec());
+    let index = unwanted + 1;
+    let actions = alone.core.step(Event::SnapshotBuilt { index, term, reference });
+    let Some(Action::Compact { index: target, snapshot }) = actions.last() else { panic!() };
+    assert_eq!((*target, snapshot.index), (index, index));
+    let status = alone.core.status();
+    assert_eq!((status.first_index, status.last_index), (index + 1, index));
+    assert_eq!(alone.core.step(Event::Compact { index }), [], "nothing is left to be done");
+}
+
+#[test]
+fn what_is_unwanted_is_compacted_at_once_behind_a_snapshot_that_is_there() {
+    let mut alone = Alone::elected(&[1]);
+    for token in 0..20 {
+        alone.propose(token);
+    }
+    let status = alone.core.status();
+    let (index, term, reference) = (status.applied, status.term, b"s".to_vec());
+    let actions = alone.core.step(Event::SnapshotBuilt { index, term, reference });
+    let Some(Action::Compact { index: target, snapshot }) = actions.first() else { panic!() };
+    assert!(*target < index, "a tail is kept");
+    let expected = Action::Compact { index, snapshot: snapshot.clone() };
+    assert_eq!(alone.core.step(Event::Compact { index: index - 3 }), [expected]);
+    assert_eq!(alone.core.status().first_index, index + 1);
+}
+
+#[test]
+fn a_failed_snapshot_is_tried_again_when_somebody_asks_for_the_same_compaction_again() {
+    let mut alone = Alone::elected(&[1]);
+    alone.propose(1);
+    let index = alone.core.status().applied;
+    assert_eq!(alone.core.step(Event::Compact { index }), [Action::BuildSnapshot]);
+    assert_eq!(alone.core.step(Event::SnapshotFailed), []);
+    assert!(!alone.core.step(Event::Tick).contains(&Action::BuildSnapshot));
+    assert_eq!(alone.core.step(Event::Compact { index }), [Action::BuildSnapshot]);
+}
+
+#[test]
+fn a_replica_behind_an_unwanted_entry_gets_a_snapshot_and_compacts_in_its_turn() {
+    let mut world = World::started(29, &[1, 2, 3]);
+    world.commit_one();
+    let leader = world.leader().expect("a leader");
+    let late = (1..=3).find(|id| *id != leader).expect("three");
+    world.cut_off(late);
+    let unwanted = world.commit_one();
+    world.run(200);
+    for id in 1..=3 {
+        world.step(id, Event::Compact { index: unwanted });
+    }
+    world.run(300);
+    for id in (1..=3).filter(|id| *id != late) {
+        assert!(world.core(id).status().first_index > unwanted, "node {id}");
+    }
+    assert!(world.core(late).status().first_index <= unwanted, "it was cut off");
+    world.heal_and_check();
+    assert!(world.installs >= 1);
+    for id in 1..=3 {
+        assert!(world.core(id).status().first_index > unwanted, "node {id}");
+    }
+}

@@ -17,14 +17,23 @@ use super::inbox::Inbox;
 use super::mail::Mail;
 use super::snapshots::{SnapshotStore, Work};
 use crate::limits::LOG_WRITE_BYTES_MAX;
-use crate::link::SnapshotDone;
+use crate::link::{Responder, SnapshotDone};
 use crate::metrics::Metrics;
 
 /// What the log thread is asked for.
 pub(super) enum LogJob {
     Write(Batch),
-    Compact { index: u64, snapshot: SnapshotMeta },
-    Adopt { message: Message, file: PathBuf, done: SnapshotDone },
+    Compact {
+        index: u64,
+        snapshot: SnapshotMeta,
+    },
+    Adopt {
+        message: Message,
+        file: PathBuf,
+        done: SnapshotDone,
+    },
+    /// Let nothing be left of what was compacted, for these.
+    Scrub(Vec<Responder>),
 }
 
 /// The log thread.
@@ -108,6 +117,13 @@ impl<L: LogStore, R: Send> Writer<L, R> {
                     self.log.compact_to(index, &snapshot)?;
                     // Stopping: the next start forgets them.
                     let _ = self.background.post(Work::Retain(snapshot.reference));
+                }
+                LogJob::Scrub(askers) => {
+                    let is_synced = gathered.is_synced | std::mem::take(&mut owes_sync);
+                    self.write(&mut gathered, is_synced)?;
+                    let scrubbed = self.log.scrub()?;
+                    // Stopping: dropped, who asked learns that the answer is lost.
+                    let _ = self.background.post(Work::Erase { scrubbed, askers });
                 }
                 LogJob::Adopt { message, file, done } => self.adopt(message, file, done),
             }

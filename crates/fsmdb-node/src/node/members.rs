@@ -12,7 +12,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use fsmdb::raft::{MemberChange, Membership, ProposeError};
 
@@ -142,7 +142,15 @@ impl<F: Replicated> Node<F> {
         &self,
         operation: impl FnOnce(&Self, Instant) -> Changed + Send + 'static,
     ) -> Pending<(), MemberError> {
-        let (slot, deadline) = (Slot::new(self.id()), clock::later(self.shared().deadline));
+        self.operate_within(self.shared().deadline, operation)
+    }
+
+    pub(super) fn operate_within<V: Send + 'static>(
+        &self,
+        within: Duration,
+        operation: impl FnOnce(&Self, Instant) -> Result<V, MemberError> + Send + 'static,
+    ) -> Pending<V, MemberError> {
+        let (slot, deadline) = (Slot::new(self.id()), clock::later(within));
         let operations = &self.handle.operations;
         if operations.fetch_add(1, Ordering::AcqRel) >= MEMBER_OPERATIONS_MAX {
             operations.fetch_sub(1, Ordering::AcqRel);
@@ -235,7 +243,7 @@ impl<F: Replicated> Node<F> {
         }
     }
 
-    fn report_of(&self, id: u64, deadline: Instant) -> Result<Report, MemberError> {
+    pub(super) fn report_of(&self, id: u64, deadline: Instant) -> Result<Report, MemberError> {
         let attempt = self.shared().tick.saturating_mul(crate::limits::READ_ATTEMPT_TICKS);
         let timeout = clock::left(deadline).min(attempt);
         match self.shared().ask(Some(id), Request::Report, timeout).wait()? {
@@ -288,7 +296,7 @@ impl<F: Replicated> Node<F> {
     }
 
     /// Waits for a change of the status, at most a tick.
-    fn pause(&self, deadline: Instant, what: &'static str) -> Changed {
+    pub(super) fn pause(&self, deadline: Instant, what: &'static str) -> Changed {
         let status = self.status();
         if clock::left(deadline).is_zero() {
             return Err(MemberError::Timeout { what });

@@ -2,8 +2,8 @@
 //!
 //! `start.rs` makes it, `replica.rs` is the raft thread, `log_thread.rs`, `apply.rs` and
 //! `snapshots.rs` are the other three. `proposals.rs`, `reads.rs`, `peers.rs` and `digests.rs` are
-//! what the raft thread does for users and peers; `members.rs` and `client.rs` what users ask for
-//! beside.
+//! what the raft thread does for users and peers; `members.rs`, `client.rs` and `erasing.rs` what
+//! users ask for beside.
 //!
 //! # Invariants
 //!
@@ -19,6 +19,7 @@ mod client;
 mod clock;
 mod digests;
 mod door;
+mod erasing;
 mod error;
 mod inbox;
 mod job;
@@ -45,6 +46,7 @@ use fsmdb::raft::{Consistency, ProposeError, ReadError, Refusal, Role, Status};
 use fsmdb::{Applied, Db, Machine, MachineError, Snapshot};
 
 pub use client::{Session, SessionError};
+pub use erasing::{ErasureReport, NodeErasure};
 pub use error::{MemberError, NodeError, SnapshotStoreError};
 pub use pending::{Ending, Pending};
 pub use snapshots::SnapshotStore;

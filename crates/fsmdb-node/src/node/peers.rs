@@ -49,6 +49,7 @@ impl<F: Replicated> Replica<F> {
                 let notes = self.shared.notes.all();
                 door::send(respond, &Answer::Digests(notes));
             }
+            Request::EraseHistory { index } => self.erase_history(index, respond)?,
             Request::Diverged { index, tables } => {
                 door::send(respond, &Answer::Done);
                 if self.leader == Some(from) {

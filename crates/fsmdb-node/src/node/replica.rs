@@ -64,6 +64,8 @@ pub(super) struct Replica<F: Replicated> {
     pub(super) timers: Vec<(Instant, Weak<dyn Waiting>)>,
     pub(super) reads: Reads,
     pub(super) comparing: Comparing,
+    /// Erasures of history that wait for the core, with their entries.
+    pub(super) erasures: Vec<(u64, Responder)>,
     /// Addresses that the node was started with, its own among them.
     pub(super) addresses: BTreeMap<u64, String>,
     pub(super) members: Membership,
@@ -143,6 +145,7 @@ impl<F: Replicated> Replica<F> {
         let arrived = std::mem::take(&mut self.arrived);
         self.submit(arrived)?;
         self.ask_for_reads()?;
+        self.scrub();
         if self.is_removed {
             return Err(NodeError::Removed { id: self.id });
         }
@@ -277,7 +280,7 @@ impl<F: Replicated> Replica<F> {
         Ok(())
     }
 
-    fn hand_to_log(&mut self, job: LogJob) {
+    pub(super) fn hand_to_log(&mut self, job: LogJob) {
         // The log thread has failed; its mail says why. A received file is not taken then.
         if let Err(LogJob::Adopt { done, .. }) = self.threads.log.post(job) {
             done(false);

@@ -37,6 +37,8 @@ pub(super) enum Request {
     Digests,
     /// Your tables differ: these are right after this entry.
     Diverged { index: u64, tables: Vec<TableDigest> },
+    /// Let nothing be left of the log up to this entry, nor of snapshots from before it.
+    EraseHistory { index: u64 },
 }
 
 /// What a node says of itself.
@@ -82,6 +84,13 @@ pub(super) enum Answer {
     Done,
     Report(Report),
     Digests(Vec<Digests>),
+    /// Nothing is left of the log up to this entry, nor of snapshots from before it.
+    Erased {
+        index: u64,
+    },
+    NotErased {
+        reason: String,
+    },
 }
 
 /// A [`Refusal`] as it travels.

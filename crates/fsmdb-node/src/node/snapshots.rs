@@ -11,9 +11,12 @@ use std::sync::Arc;
 
 use fsmdb::{Applied, LoadOptions, Snapshot};
 
+use super::door;
 use super::error::SnapshotStoreError;
 use super::inbox::Inbox;
 use super::mail::Mail;
+use super::request::Answer;
+use crate::link::Responder;
 use crate::metrics::Metrics;
 
 /// Where a node keeps the snapshot files of its state.
@@ -63,12 +66,27 @@ pub trait SnapshotStore: Send + Sync + 'static {
     ///
     /// The words of the store. The node goes on.
     fn retain(&self, recorded: &[u8]) -> Result<(), SnapshotStoreError>;
+
+    /// Removes, durably, every file of a snapshot older than the recorded one, and whatever was
+    /// received in part: they may hold what was erased.
+    ///
+    /// # Errors
+    ///
+    /// The words of the store. The node goes on; the one provided here says that this store cannot.
+    fn erase(&self) -> Result<(), SnapshotStoreError> {
+        Err(SnapshotStoreError::new("this store of snapshots cannot erase"))
+    }
 }
 
 /// What the background thread is asked for.
 pub(super) enum Work {
     Build(Snapshot),
     Retain(Vec<u8>),
+    /// The log is scrubbed up to this entry, if it can be.
+    Erase {
+        scrubbed: Option<u64>,
+        askers: Vec<Responder>,
+    },
 }
 
 /// A snapshot that was built.
@@ -100,8 +118,20 @@ pub(super) fn run<R: Send>(
                         metrics.snapshots_failed.inc();
                     }
                 }
+                Work::Erase { scrubbed, askers } => {
+                    let answer = erase(store, scrubbed);
+                    askers.into_iter().for_each(|asker| door::send(asker, &answer));
+                }
             }
         }
+    }
+}
+
+fn erase(store: &dyn SnapshotStore, scrubbed: Option<u64>) -> Answer {
+    match (scrubbed, store.erase()) {
+        (Some(index), Ok(())) => Answer::Erased { index },
+        (None, _) => Answer::NotErased { reason: "this log cannot be scrubbed".to_owned() },
+        (_, Err(error)) => Answer::NotErased { reason: error.reason },
     }
 }
 
@@ -119,4 +149,57 @@ fn build(
         Err(_) => drop(metrics.snapshots_failed.inc()),
     }
     outcome.map(|(reference, _)| Built { at: snapshot.applied(), reference })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Stored<T> = Result<T, SnapshotStoreError>;
+
+    /// A store that has no file, and may be one that can erase.
+    struct Empty {
+        erases: bool,
+    }
+
+    impl Empty {
+        fn none<T>() -> Stored<T> {
+            Err(SnapshotStoreError::new("no files here"))
+        }
+    }
+
+    impl SnapshotStore for Empty {
+        fn build(&self, _: &Snapshot) -> Stored<(Vec<u8>, u64)> {
+            Self::none()
+        }
+
+        fn path(&self, _: &[u8]) -> Stored<PathBuf> {
+            Self::none()
+        }
+
+        fn adopt(&self, _: &[u8], _: &Path) -> Stored<Vec<u8>> {
+            Self::none()
+        }
+
+        fn open(&self, _: &[u8]) -> Stored<Box<dyn io::Read + Send>> {
+            Self::none()
+        }
+
+        fn retain(&self, _: &[u8]) -> Stored<()> {
+            Self::none()
+        }
+
+        fn erase(&self) -> Stored<()> {
+            if self.erases { Ok(()) } else { Self::none() }
+        }
+    }
+
+    #[test]
+    fn nothing_is_called_erased_unless_the_log_and_the_store_have_done_it() {
+        let erased = |scrubbed, erases| erase(&Empty { erases }, scrubbed);
+        assert_eq!(erased(Some(7), true), Answer::Erased { index: 7 });
+        assert!(matches!(erased(None, true), Answer::NotErased { .. }));
+        let reason = "no files here".to_owned();
+        assert_eq!(erased(Some(7), false), Answer::NotErased { reason });
+    }
 }

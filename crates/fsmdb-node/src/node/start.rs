@@ -152,6 +152,7 @@ impl<F: Replicated> Node<F> {
             timers: Vec::new(),
             reads: Reads::default(),
             comparing: Comparing::default(),
+            erasures: Vec::new(),
             addresses,
             members: snapshot.membership,
             is_announced: false,

@@ -11,8 +11,9 @@
 //! 4. What raft-engine has besides what the state names (entries that were forgotten and come back,
 //!    because the file that said so was purged) is never shown.
 
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fsmdb::raft::{Entry, HardState, LogError, LogStore, Membership, Recovered, SnapshotMeta};
@@ -24,7 +25,7 @@ use super::record::{
     GROUP, PREVIOUS, SNAPSHOT, STATE, State, StoredEntry, Terms, decode_entry, decode_snapshot,
     encode_entry, encode_snapshot,
 };
-use super::{DataDir, SnapshotReference, StorageError};
+use super::{DataDir, SnapshotReference, StorageError, scrubbing};
 use crate::limits::{LOG_FILE_BYTES, LOG_PREFILL_BYTES, LOG_PURGE_BYTES, LOG_RECOVERY_THREADS};
 
 /// How much disk a log takes. The default is for a node that has a disk to itself.
@@ -89,22 +90,24 @@ impl LogOptions {
 /// assert_eq!(log.load()?.hard_state.vote, 1);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug)]
 pub struct EngineLog {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     node: u64,
     state: State,
     terms: Terms,
-    snapshot: SnapshotMeta,
-    previous: Option<SnapshotMeta>,
+    pub(super) snapshot: SnapshotMeta,
+    pub(super) previous: Option<SnapshotMeta>,
     /// What the open has read, until somebody takes it.
-    recovered: Option<Recovered>,
+    pub(super) recovered: Option<Recovered>,
+    pub(super) folder: PathBuf,
+    pub(super) disk: Arc<Disk>,
+    pub(super) options: LogOptions,
 }
 
 /// Everything that is read at an open.
-struct Loaded {
-    recovered: Recovered,
-    state: State,
+pub(super) struct Loaded {
+    pub(super) recovered: Recovered,
+    pub(super) state: State,
     terms: Terms,
     previous: Option<SnapshotMeta>,
 }
@@ -134,18 +137,9 @@ impl EngineLog {
         options: LogOptions,
     ) -> Result<Self, StorageError> {
         let folder = directory.log_path();
+        scrubbing::settle(&folder)?;
         durable::create_folder(&folder)?;
-        let config = options.to_engine(&folder);
-        let opened = catch_unwind(AssertUnwindSafe(|| Engine::open_with_file_system(config, disk)));
-        let broken = |reason| StorageError::BrokenLog { path: folder.clone(), reason };
-        let engine = match opened {
-            Ok(Ok(engine)) => engine,
-            Ok(Err(raft_engine::Error::Io(source))) => return Err(failed("open", &folder)(source)),
-            Ok(Err(error)) => return Err(broken(error.to_string())),
-            Err(panic) => return Err(broken(words_of(&*panic))),
-        };
-        // It syncs the folder when it begins another file, and not when it begins the first.
-        durable::sync_folder(&folder)?;
+        let engine = open_engine(Arc::clone(&disk), options, &folder)?;
         let shared = Shared::new(engine, directory.snapshots_path(), directory.lock());
         let begun = shared.read(|engine| Ok(engine.get(GROUP, STATE).is_some()))?;
         if !begun {
@@ -153,23 +147,31 @@ impl EngineLog {
                 return Err(StorageError::LogGone { path: folder });
             }
             if shared.read(|engine| Ok(engine.last_index(GROUP)))?.is_some() {
-                return Err(broken("entries without a state".to_owned()));
+                let reason = "entries without a state".to_owned();
+                return Err(StorageError::BrokenLog { path: folder, reason });
             }
             put(&shared, LogBatch::default(), &State::default(), true)?;
         }
         if !directory.has_log() {
             directory.begin_log()?;
         }
-        Self::read_whole(shared, directory.identity().node)
-    }
-
-    fn read_whole(shared: Shared, node: u64) -> Result<Self, StorageError> {
+        let node = directory.identity().node;
         let Loaded { recovered, state, terms, previous } = load(&shared)?;
         forget_again(&shared, &state)?;
         let snapshot = recovered.snapshot.clone();
-        let shared = Arc::new(shared);
-        let log =
-            Self { shared, node, state, terms, snapshot, previous, recovered: Some(recovered) };
+        let (shared, recovered) = (Arc::new(shared), Some(recovered));
+        let log = Self {
+            shared,
+            node,
+            state,
+            terms,
+            snapshot,
+            previous,
+            recovered,
+            folder,
+            disk,
+            options,
+        };
         log.name_snapshots();
         Ok(log)
     }
@@ -220,9 +222,8 @@ impl EngineLog {
         let mut write = LogBatch::default();
         let mut terms = Vec::new();
         for &(entries, hard_state) in batches {
-            let mut messages = Vec::with_capacity(entries.len());
-            for entry in entries {
-                let is_first = messages.is_empty();
+            for (at, entry) in entries.iter().enumerate() {
+                let is_first = at == 0;
                 let (first, last) = (state.truncated_index + 1, state.last_index);
                 let index = entry.index();
                 let fits =
@@ -230,12 +231,10 @@ impl EngineLog {
                 if !fits {
                     return Err(LogError::OutOfOrder { index, first, last });
                 }
-                messages.push(encode_entry(entry)?);
                 state.last_index = index;
                 terms.push((index, entry.term()));
             }
-            let added = write.add_entries::<StoredEntry>(GROUP, &messages);
-            added.map_err(|error| LogError::Write { reason: error.to_string() })?;
+            add_entries(&mut write, entries)?;
             state.hard_state = hard_state.unwrap_or(state.hard_state);
         }
         put(&self.shared, write, &state, sync)?;
@@ -266,7 +265,7 @@ impl EngineLog {
         }
     }
 
-    fn name_snapshots(&self) {
+    pub(super) fn name_snapshots(&self) {
         let metas = [Some(&self.snapshot), self.previous.as_ref()];
         let references = metas.into_iter().flatten();
         let parsed = references.filter_map(|meta| SnapshotReference::parse(&meta.reference).ok());
@@ -283,6 +282,14 @@ impl EngineLog {
             is_whole && (reference.index, reference.term) == (snapshot.index, snapshot.term)
         });
         if found { Ok(()) } else { Err(LogError::MissingSnapshot { index: snapshot.index }) }
+    }
+}
+
+impl fmt::Debug for EngineLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("EngineLog");
+        shown.field("folder", &self.folder).field("state", &self.state);
+        shown.field("snapshot", &self.snapshot.index).finish_non_exhaustive()
     }
 }
 
@@ -351,9 +358,42 @@ impl LogStore for EngineLog {
         self.name_snapshots();
         Ok(())
     }
+
+    /// Writes the log anew: O(bytes of what is alive).
+    fn scrub(&mut self) -> Result<Option<u64>, LogError> {
+        self.rewrite()?;
+        Ok(Some(self.state.truncated_index))
+    }
 }
 
-fn add_snapshot(
+/// Opens raft-engine in a folder that is there, or begins a log in it.
+pub(super) fn open_engine(
+    disk: Arc<Disk>,
+    options: LogOptions,
+    folder: &Path,
+) -> Result<Engine<Disk>, StorageError> {
+    let config = options.to_engine(folder);
+    let opened = catch_unwind(AssertUnwindSafe(|| Engine::open_with_file_system(config, disk)));
+    let broken = |reason| StorageError::BrokenLog { path: folder.to_owned(), reason };
+    let engine = match opened {
+        Ok(Ok(engine)) => engine,
+        Ok(Err(raft_engine::Error::Io(source))) => return Err(failed("open", folder)(source)),
+        Ok(Err(error)) => return Err(broken(error.to_string())),
+        Err(panic) => return Err(broken(words_of(&*panic))),
+    };
+    // It syncs the folder when it begins another file, and not when it begins the first.
+    durable::sync_folder(folder)?;
+    Ok(engine)
+}
+
+/// Adds entries that follow each other.
+pub(super) fn add_entries(write: &mut LogBatch, entries: &[Entry]) -> Result<(), LogError> {
+    let messages = entries.iter().map(encode_entry).collect::<Result<Vec<_>, _>>()?;
+    let added = write.add_entries::<StoredEntry>(GROUP, &messages);
+    added.map_err(|error| LogError::Write { reason: error.to_string() })
+}
+
+pub(super) fn add_snapshot(
     write: &mut LogBatch,
     name: &[u8],
     snapshot: &SnapshotMeta,
@@ -364,7 +404,12 @@ fn add_snapshot(
 
 /// Writes a record with the state after it. raft-engine syncs nothing with an empty record; this
 /// one never is.
-fn put(shared: &Shared, mut write: LogBatch, state: &State, sync: bool) -> Result<(), LogError> {
+pub(super) fn put(
+    shared: &Shared,
+    mut write: LogBatch,
+    state: &State,
+    sync: bool,
+) -> Result<(), LogError> {
     shared.write(|engine| {
         write.put(GROUP, STATE.to_vec(), state.encode())?;
         engine.write(&mut write, sync).map(drop)
@@ -376,7 +421,7 @@ fn load(shared: &Shared) -> Result<Loaded, LogError> {
     shared.apart(|| read(shared))
 }
 
-fn read(shared: &Shared) -> Result<Loaded, LogError> {
+pub(super) fn read(shared: &Shared) -> Result<Loaded, LogError> {
     let value = |name| shared.read(|engine| Ok(engine.get(GROUP, name)));
     let state = State::decode(&value(STATE)?.unwrap_or_default())?;
     let snapshot = value(SNAPSHOT)?.map(|bytes| decode_snapshot(&bytes)).transpose()?;

@@ -13,15 +13,16 @@
 
 use std::fmt;
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread;
 
 use fsmdb::raft::LogError;
 use raft_engine::Engine;
 
-use super::durable::failed;
+use super::durable::{self, failed};
 use super::{StorageError, reference};
 
 #[cfg(not(test))]
@@ -66,6 +67,35 @@ impl Housekeeper {
         Ok(Swept { log_bytes, snapshots_removed })
     }
 
+    /// Cleans up once, and removes every file of `arriving`, the folder of snapshots that are being
+    /// received: whoever sends one sends it again. All of it is durable on return.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run).
+    pub fn erase(&self, arriving: &Path) -> Result<(), StorageError> {
+        self.run()?;
+        durable::sync_folder(&self.shared.snapshots)?;
+        if !arriving.is_dir() {
+            return Ok(());
+        }
+        for entry in fs::read_dir(arriving).map_err(failed("list", arriving))? {
+            let path = entry.map_err(failed("list", arriving))?.path();
+            match fs::remove_file(&path) {
+                // Taken, renamed or removed by whoever receives it.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                removed => removed.map_err(failed("remove", &path))?,
+            }
+        }
+        durable::sync_folder(arriving)
+    }
+
+    /// Whether a snapshot at this entry is older than the one that the log names: nobody needs it.
+    #[must_use]
+    pub fn is_outdated(&self, index: u64) -> bool {
+        index < self.shared.named().index
+    }
+
     fn sweep_snapshots(&self) -> Result<usize, StorageError> {
         let folder = &self.shared.snapshots;
         let mut removed = 0;
@@ -102,25 +132,51 @@ impl Named {
 
 /// A log on disk, and what is needed beside it.
 pub(super) struct Shared {
-    engine: Option<Engine<Disk>>,
+    /// Nothing between the end of a log and the one that takes its place, and for ever when that
+    /// failed.
+    engine: RwLock<Option<Engine<Disk>>>,
     /// Why the log takes no write any more.
     failure: Mutex<Option<String>>,
     reading: Mutex<()>,
     named: Mutex<Named>,
     pub(super) snapshots: PathBuf,
-    _lock: Arc<File>,
+    lock: Arc<File>,
 }
 
 impl Shared {
     pub(super) fn new(engine: Engine<Disk>, snapshots: PathBuf, lock: Arc<File>) -> Self {
         Self {
-            engine: Some(engine),
+            engine: RwLock::new(Some(engine)),
             failure: Mutex::default(),
             reading: Mutex::default(),
             named: Mutex::default(),
             snapshots,
-            _lock: lock,
+            lock,
         }
+    }
+
+    pub(super) fn lock(&self) -> Arc<File> {
+        Arc::clone(&self.lock)
+    }
+
+    /// Notes why the log takes no write any more.
+    pub(super) fn fail(&self, reason: &str) {
+        self.failure().get_or_insert_with(|| reason.to_owned());
+    }
+
+    /// Puts another log in the place of this one, which is closed by `open`. Nobody writes or reads
+    /// meanwhile. After an error the caller says that the log has failed.
+    pub(super) fn replace(
+        &self,
+        open: impl FnOnce(Option<Engine<Disk>>) -> Result<Engine<Disk>, StorageError>,
+    ) -> Result<(), StorageError> {
+        let mut engine = self.engine.write().unwrap_or_else(PoisonError::into_inner);
+        let old = engine.take();
+        match catch_unwind(AssertUnwindSafe(|| open(old))) {
+            Ok(opened) => *engine = Some(opened?),
+            Err(panic) => return Err(LogError::Write { reason: words_of(&*panic) }.into()),
+        }
+        Ok(())
     }
 
     pub(super) fn hold_reads(&self) -> MutexGuard<'_, ()> {
@@ -160,7 +216,10 @@ impl Shared {
         if let Some(reason) = &*self.failure() {
             return Err(LogError::Write { reason: format!("it failed before: {reason}") });
         }
-        let Some(engine) = &self.engine else { unreachable!("only dropping takes it") };
+        let held = self.engine.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(engine) = &*held else {
+            return Err(LogError::Write { reason: "the log is closed".to_owned() });
+        };
         let (reason, is_fatal) = match catch_unwind(AssertUnwindSafe(|| call(engine))) {
             Ok(Ok(value)) => return Ok(value),
             Ok(Err(error)) => (error.to_string(), is_write),
@@ -204,7 +263,7 @@ impl Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        let engine = self.engine.take();
+        let engine = self.engine.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         if self.failure().is_some() {
             std::mem::forget(engine);
             return;

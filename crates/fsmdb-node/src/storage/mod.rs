@@ -8,6 +8,7 @@
 //! <directory>/lock                     locked by the node that runs
 //! <directory>/identity                 whose directory it is, and how often it was opened
 //! <directory>/log/                     the log
+//! <directory>/log.fresh/               the log that takes its place; see `scrubbing`
 //! <directory>/snapshots/snap-<term>-<index>
 //! ```
 //!
@@ -19,8 +20,8 @@
 //! 3. Nothing that is damaged is used in silence: it is refused, or what is older is taken with a
 //!    line in the node's log.
 //! 4. After a failed write or sync nothing more is written, and nothing is synced again.
-//! 5. Only `engine`, `housekeeping` and `record` name `raft_engine`; only `record` names
-//!    `protobuf`.
+//! 5. Only `engine`, `housekeeping`, `record` and `scrubbing` name `raft_engine`; only `record`
+//!    names `protobuf`.
 
 mod directory;
 mod durable;
@@ -31,6 +32,7 @@ mod identity;
 mod record;
 mod recovery;
 mod reference;
+mod scrubbing;
 mod snapshots;
 #[cfg(test)]
 mod tests;

@@ -7,4 +7,5 @@ mod failing;
 mod log;
 mod recovery;
 mod samples;
+mod scrubbing;
 mod snapshots;

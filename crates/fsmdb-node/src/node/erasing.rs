@@ -1,0 +1,228 @@
+//! The history of what was erased: gone from the logs and snapshot files of every member.
+//!
+//! A command that erases rows leaves the commands that wrote them in the logs, and older states in
+//! snapshot files. Each member is asked to compact its log up to the erasing entry without a tail,
+//! behind a snapshot from after it, to write its log anew, and to remove what is older.
+//!
+//! # Invariants
+//!
+//! 1. A member says that it is done only after the bytes are gone from its files, durably.
+//! 2. Who did not say so is named in the report. What it was asked for it does when it can, and
+//!    asking again asks everybody again.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use fsmdb::Applied;
+use fsmdb::raft::Event;
+
+use super::error::{MemberError, NodeError};
+use super::log_thread::LogJob;
+use super::pending::Pending;
+use super::replica::{Replica, all_of};
+use super::request::{Answer, Refused, Request};
+use super::{Node, clock, door};
+use crate::limits::ERASURES_WAITING_MAX;
+use crate::link::Responder;
+use crate::session::Replicated;
+
+/// What has become of the history of a group, from [`Node::erase_history`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ErasureReport {
+    /// The entry that was asked for.
+    pub index: u64,
+    /// Every member of the group, as its leader named them, and how far it is.
+    pub nodes: BTreeMap<u64, NodeErasure>,
+}
+
+impl ErasureReport {
+    /// Whether nothing is left at any member. O(members).
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.nodes.values().all(|node| matches!(node, NodeErasure::Erased { .. }))
+    }
+}
+
+/// What has become of the history at one member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NodeErasure {
+    /// Its files have nothing of the log up to this entry, nor of snapshots from before it.
+    Erased {
+        /// The last entry that is gone; at or after the one that was asked for.
+        index: u64,
+    },
+    /// It answers and was not done in time: its state machine is behind, or its snapshot is being
+    /// written. It goes on.
+    UnderWay {
+        /// The last entry that its state machine holds.
+        applied: u64,
+    },
+    /// It does not answer. It still has everything.
+    Unreachable,
+    /// Its log or its store of snapshots cannot do it, or could not.
+    Failed {
+        /// The words of the log or store.
+        reason: String,
+    },
+}
+
+impl<F: Replicated> Node<F> {
+    /// Lets nothing be left, in the files of any member, of the log up to and including the entry
+    /// `at`, nor of snapshots from before it: what was erased by the command that was applied `at`.
+    /// Asked of any node.
+    ///
+    /// Each member builds a snapshot, unless it has one from after `at`, and writes its log anew:
+    /// O(bytes of the state); writes to its log wait while that is copied. A member that is behind
+    /// gets a snapshot. The report comes at the deadline at the latest; ask again, after a while or
+    /// when a node is back, until it [`is_complete`](ErasureReport::is_complete).
+    ///
+    /// Files are removed, and not overwritten: the file system may keep the blocks until it uses
+    /// them again. Nodes that were removed from the group, copies of files, and the replies that
+    /// sessions keep are not reached. A snapshot that is sent to a member while it is asked may
+    /// leave a part of it there when the connection ends; asking once more removes it.
+    ///
+    /// ```
+    /// # use std::collections::BTreeMap;
+    /// # use fsmdb::{Applied, Db, Fsm, Machine, Table, WriteTxn};
+    /// # use fsmdb_node::node::NodeErasure;
+    /// # use fsmdb_node::storage::{Identity, LogOptions};
+    /// # use fsmdb_node::transport::Security;
+    /// # use fsmdb_node::{Node, Sessions, Setup, with_tables};
+    /// # use serde::{Deserialize, Serialize};
+    /// # use slog::{Discard, Logger, o};
+    /// # #[derive(Clone, Debug, Serialize, Deserialize, Table)]
+    /// # #[table(name = "users")]
+    /// # struct User { #[key] name: String, #[key] id: u32 }
+    /// # #[derive(Serialize, Deserialize)]
+    /// # enum Command { Add(String), Erase(String) }
+    /// # struct Users;
+    /// # impl Fsm for Users {
+    /// #     type Command = Command;
+    /// #     type Reply = Result<(), String>;
+    /// #     fn apply(&self, txn: &mut WriteTxn<'_>, _: Applied, command: Command) -> Self::Reply {
+    /// #         match command {
+    /// #             Command::Add(name) => txn.insert(User { name, id: 7 }).map(drop),
+    /// #             Command::Erase(name) => {
+    /// #                 txn.table_mut::<User>().erase_prefix(&(name.as_str(),));
+    /// #                 Ok(())
+    /// #             }
+    /// #         }
+    /// #         .map_err(|error: fsmdb::Error| error.to_string())
+    /// #     }
+    /// # }
+    /// # let folder = tempfile::tempdir()?;
+    /// # let db = with_tables(Db::builder().table::<User>()).build()?;
+    /// # let machine = Machine::new(db, Sessions::new(Users))?;
+    /// # let identity = Identity { cluster: 7, node: 1 };
+    /// # let directory = folder.path().join("node-1");
+    /// # let security = Security::insecure_loopback_only();
+    /// # let logger = Logger::root(Discard, o!());
+    /// # let address = "127.0.0.1:0";
+    /// # let setup = Setup::new(identity, machine, directory, address.parse()?, security, logger)
+    /// #     .founds(BTreeMap::from([(1, address.to_owned())]))
+    /// #     .log(LogOptions { prefill_bytes: 0, ..LogOptions::default() });
+    /// # let node = Node::start(setup)?;
+    /// node.propose(&Command::Add("mallory".to_owned())).wait()?.1?;
+    /// let (at, erased) = node.propose(&Command::Erase("mallory".to_owned())).wait()?;
+    /// erased?;
+    /// let report = node.erase_history(at).wait()?;
+    /// assert!(report.is_complete());
+    /// let NodeErasure::Erased { index } = report.nodes[&1] else { unreachable!() };
+    /// assert!(index >= at.index);
+    /// # node.stop();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`MemberError::Timeout`] when no leader said in time that it has applied that entry,
+    /// [`MemberError::Stopped`], [`MemberError::Busy`]; nothing was erased then.
+    pub fn erase_history(&self, at: Applied) -> Pending<ErasureReport, MemberError> {
+        self.erase_history_within(at, self.shared().deadline)
+    }
+
+    /// As [`erase_history`](Node::erase_history), with a deadline of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`erase_history`](Node::erase_history).
+    pub fn erase_history_within(
+        &self,
+        at: Applied,
+        within: Duration,
+    ) -> Pending<ErasureReport, MemberError> {
+        self.operate_within(within, move |node, deadline| node.erase_everywhere(at.index, deadline))
+    }
+
+    fn erase_everywhere(
+        &self,
+        index: u64,
+        deadline: Instant,
+    ) -> Result<ErasureReport, MemberError> {
+        let members = loop {
+            if let Some(leader) = self.status().raft.leader
+                && let Ok(report) = self.report_of(leader, deadline)
+                && report.is_leader
+                && report.applied >= index
+            {
+                break all_of(&report.membership);
+            }
+            self.pause(deadline, "a leader that has applied the erasing entry")?;
+        };
+        // What is left of the time is for asking how those are that did not answer.
+        let timeout = clock::left(deadline) / 4 * 3;
+        let ask = |id| {
+            let request = Request::EraseHistory { index };
+            (id, self.shared().ask(Some(id), request, timeout))
+        };
+        let asked: Vec<_> = members.into_iter().map(ask).collect();
+        let mut nodes = BTreeMap::new();
+        for (id, answer) in asked {
+            let outcome = match answer.wait() {
+                Ok(Answer::Erased { index }) => NodeErasure::Erased { index },
+                Ok(Answer::NotErased { reason }) => NodeErasure::Failed { reason },
+                _ => match self.report_of(id, deadline) {
+                    Ok(report) => NodeErasure::UnderWay { applied: report.applied },
+                    Err(_) => NodeErasure::Unreachable,
+                },
+            };
+            nodes.insert(id, outcome);
+        }
+        Ok(ErasureReport { index, nodes })
+    }
+}
+
+impl<F: Replicated> Replica<F> {
+    /// Somebody wants nothing left of the log up to `index`. The core does its part when it can.
+    pub(super) fn erase_history(
+        &mut self,
+        index: u64,
+        respond: Responder,
+    ) -> Result<(), NodeError> {
+        if self.erasures.len() >= ERASURES_WAITING_MAX {
+            door::send(respond, &Answer::Refused(Refused::Busy));
+            return Ok(());
+        }
+        self.erasures.push((index, respond));
+        self.step(Event::Compact { index })
+    }
+
+    /// Hands on the erasures whose entries the core has compacted: the log has been told of that
+    /// before.
+    pub(super) fn scrub(&mut self) {
+        if self.erasures.is_empty() {
+            return;
+        }
+        let status = self.core.status();
+        let reached = status.applied.min(status.first_index - 1);
+        let (ready, waiting) = std::mem::take(&mut self.erasures)
+            .into_iter()
+            .partition::<Vec<_>, _>(|(index, _)| *index <= reached);
+        self.erasures = waiting;
+        if !ready.is_empty() {
+            self.hand_to_log(LogJob::Scrub(ready.into_iter().map(|(_, asker)| asker).collect()));
+        }
+    }
+}
