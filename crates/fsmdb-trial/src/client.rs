@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::str::FromStr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -78,6 +78,7 @@ impl Line {
 pub struct Load {
     stop: Arc<AtomicBool>,
     answered: Arc<AtomicU64>,
+    addresses: Arc<Mutex<Vec<String>>>,
     threads: Vec<JoinHandle<Vec<Call>>>,
 }
 
@@ -96,13 +97,14 @@ impl Load {
         clock: Clock,
     ) -> io::Result<Self> {
         let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let addresses = Arc::new(Mutex::new(addresses.to_vec()));
         let mut threads = Vec::new();
         for id in 1..=clients {
             let worker = Worker {
                 id,
                 keys,
                 clock,
-                addresses: addresses.to_vec(),
+                addresses: Arc::clone(&addresses),
                 numbers: Numbers::new(seed ^ id.rotate_left(32)),
                 stop: Arc::clone(&stop),
                 answered: Arc::clone(&answered),
@@ -112,13 +114,18 @@ impl Load {
             let thread = thread::Builder::new().name(format!("client-{id}"));
             threads.push(thread.spawn(move || worker.run())?);
         }
-        Ok(Self { stop, answered, threads })
+        Ok(Self { stop, answered, addresses, threads })
     }
 
     /// How many calls were answered so far.
     #[must_use]
     pub fn answered(&self) -> u64 {
         self.answered.load(Ordering::Relaxed)
+    }
+
+    /// Tells the clients where replicas are from now on.
+    pub fn turn_to(&self, addresses: Vec<String>) {
+        *self.addresses.lock().unwrap_or_else(PoisonError::into_inner) = addresses;
     }
 
     /// Ends the clients and answers with all that they noted.
@@ -138,7 +145,7 @@ struct Worker {
     id: u64,
     keys: u64,
     clock: Clock,
-    addresses: Vec<String>,
+    addresses: Arc<Mutex<Vec<String>>>,
     numbers: Numbers,
     stop: Arc<AtomicBool>,
     answered: Arc<AtomicU64>,
@@ -178,8 +185,9 @@ impl Worker {
     }
 
     fn dial(&mut self) -> Option<Line> {
-        let place = self.numbers.below(self.addresses.len() as u64);
-        let address = self.addresses.get(usize::try_from(place).ok()?)?;
+        let addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let place = self.numbers.below(addresses.len() as u64);
+        let address = addresses.get(usize::try_from(place).ok()?)?;
         Line::connect(address, CALL_TIME).ok()
     }
 

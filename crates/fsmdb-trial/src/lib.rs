@@ -3,7 +3,8 @@
 //! # Rooms
 //!
 //! - `registers`: the state machine that is tried, with its journal.
-//! - `replicas`: the processes, started and killed.
+//! - `replicas`: the processes, started, killed, paused, replaced.
+//! - `proxy`: the network between them, which can be cut, delayed, slowed and broken.
 //! - `client`: clients that ask them and note everything; `clock` and `numbers` serve them.
 //! - `history`: what clients asked and were answered, in real time.
 //! - `witnessed`: checks a history against the journal that the replicas kept.
@@ -18,6 +19,7 @@ pub mod clock;
 pub mod history;
 pub mod limits;
 pub mod numbers;
+pub mod proxy;
 pub mod registers;
 pub mod replicas;
 pub mod search;

@@ -12,7 +12,7 @@ use crate::history::{Answer, CallId, Operation};
 use crate::witnessed::Applied;
 
 /// What a client asks of a replica.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
     /// A call on a register; a read is linearizable.
     Call {
@@ -30,6 +30,23 @@ pub enum Request {
     },
     /// What the replica says of itself.
     Status,
+    /// Add a replica that was started and waits for it.
+    Add {
+        /// Its id.
+        id: u64,
+        /// Where others reach it; a single word.
+        address: String,
+    },
+    /// Make a replica that was added a voter.
+    Promote {
+        /// Its id.
+        id: u64,
+    },
+    /// Remove a replica for ever.
+    Remove {
+        /// Its id.
+        id: u64,
+    },
     /// Hand leadership over, and end.
     Stop,
 }
@@ -52,6 +69,8 @@ pub enum Reply {
     Entry(Applied),
     /// What the replica says of itself.
     Status(Status),
+    /// The members are as they were asked to be.
+    Changed,
     /// The end of an answer of several lines.
     End,
 }
@@ -87,6 +106,9 @@ impl fmt::Display for Request {
             }
             Self::Journal { from } => write!(f, "journal {from}"),
             Self::Status => f.write_str("status"),
+            Self::Add { id, address } => write!(f, "add {id} {address}"),
+            Self::Promote { id } => write!(f, "promote {id}"),
+            Self::Remove { id } => write!(f, "remove {id}"),
             Self::Stop => f.write_str("stop"),
         }
     }
@@ -110,6 +132,7 @@ impl fmt::Display for Reply {
             Self::Status(Status { id, leads, leader, term, applied, digest }) => {
                 write!(f, "status {id} {leads} {leader} {term} {applied} {digest}")
             }
+            Self::Changed => f.write_str("changed"),
             Self::End => f.write_str("end"),
         }
     }
@@ -197,6 +220,9 @@ impl FromStr for Request {
             }
             "journal" => Self::Journal { from: words.take()? },
             "status" => Self::Status,
+            "add" => Self::Add { id: words.take()?, address: words.take()? },
+            "promote" => Self::Promote { id: words.take()? },
+            "remove" => Self::Remove { id: words.take()? },
             "stop" => Self::Stop,
             _ => return Err(words.wrong()),
         };
@@ -236,6 +262,7 @@ impl FromStr for Reply {
                 applied: words.take()?,
                 digest: words.take()?,
             }),
+            "changed" => Self::Changed,
             "end" => Self::End,
             _ => return Err(words.wrong()),
         };
@@ -262,7 +289,16 @@ mod tests {
             let reply = Reply::Entry(Applied { revision: 8, id, key: 2, operation });
             assert_eq!(reply.to_string().parse(), Ok(reply));
         }
-        for request in [Request::Journal { from: 7 }, Request::Status, Request::Stop] {
+        let address = "127.0.0.1:4".to_owned();
+        let requests = [
+            Request::Journal { from: 7 },
+            Request::Status,
+            Request::Add { id: 4, address },
+            Request::Promote { id: 4 },
+            Request::Remove { id: 1 },
+            Request::Stop,
+        ];
+        for request in requests {
             assert_eq!(request.to_string().parse(), Ok(request));
         }
         let digest = "ab12".to_owned();
@@ -273,6 +309,7 @@ mod tests {
             Reply::Unknown,
             Reply::Refused("no leader: try again".to_owned()),
             Reply::Status(status),
+            Reply::Changed,
             Reply::End,
         ];
         for reply in done.into_iter().chain(others) {
@@ -282,7 +319,7 @@ mod tests {
 
     #[test]
     fn other_lines_are_refused() {
-        for line in ["", "call", "call 1 2 3 put", "call 1 2 3 put 4 5", "status now", "x"] {
+        for line in ["", "call", "call 1 2 3 put", "call 1 2 3 put 4 5", "status now", "add 4"] {
             assert_eq!(line.parse::<Request>(), Err(Misunderstood(line.to_owned())));
         }
         for line in ["", "done 1", "done 1 maybe", "value 1 -1", "entry 1 2 3 4 jump"] {

@@ -14,6 +14,7 @@
 use std::fmt;
 use std::fs::{self, File};
 use std::io::ErrorKind;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -222,7 +223,7 @@ impl Shared {
         };
         let (reason, is_fatal) = match catch_unwind(AssertUnwindSafe(|| call(engine))) {
             Ok(Ok(value)) => return Ok(value),
-            Ok(Err(error)) => (error.to_string(), is_write),
+            Ok(Err(error)) => (reason_of(&error), is_write),
             Err(panic) => (words_of(&*panic), true),
         };
         if is_fatal {
@@ -278,6 +279,16 @@ impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let failure = self.failure().clone();
         f.debug_struct("Shared").field("failure", &failure).finish_non_exhaustive()
+    }
+}
+
+/// Why raft-engine could not; of a full disk it says no more than `nospace`.
+fn reason_of(error: &raft_engine::Error) -> String {
+    match error {
+        raft_engine::Error::Io(source) if source.kind() == io::ErrorKind::StorageFull => {
+            "no space left on its disk; make some before the next start".to_owned()
+        }
+        other => other.to_string(),
     }
 }
 

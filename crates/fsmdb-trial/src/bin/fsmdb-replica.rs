@@ -15,7 +15,7 @@ use std::time::Duration;
 use clap::Parser;
 use fsmdb::raft::{Consistency, ProposeError};
 use fsmdb::{Db, Machine};
-use fsmdb_node::node::{Options, Session, SessionError};
+use fsmdb_node::node::{MemberError, Options, Session, SessionError};
 use fsmdb_node::storage::{Identity, LogOptions};
 use fsmdb_node::transport::Security;
 use fsmdb_node::{Node, Sessions, Setup, with_tables};
@@ -33,9 +33,15 @@ struct Arguments {
     /// Where clients reach it.
     #[arg(long)]
     client: SocketAddr,
-    /// Where the founding replicas reach each other: `1=host:port,2=host:port`.
+    /// Where this process listens for other replicas.
+    #[arg(long)]
+    listen: SocketAddr,
+    /// Where the replicas reach each other: `1=host:port,2=host:port`.
     #[arg(long, value_delimiter = ',')]
     peers: Vec<Peer>,
+    /// Whether it waits to be added to a group, rather than founds one of these peers.
+    #[arg(long)]
+    join: bool,
     /// Where its data is.
     #[arg(long)]
     data_dir: PathBuf,
@@ -85,7 +91,6 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let machine = Machine::new(with_tables(tables).build()?, Sessions::new(Registers))?;
     let members: BTreeMap<u64, String> =
         arguments.peers.iter().map(|peer| (peer.id, peer.address.clone())).collect();
-    let listen = members.get(&arguments.id).ok_or("its own id is not among the peers")?.parse()?;
     let identity = Identity { cluster: CLUSTER, node: arguments.id };
     let security = Security::insecure_loopback_only();
     let options = Options {
@@ -95,11 +100,12 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     };
     // Small, so that a trial of a minute sees files end and be purged.
     let log = LogOptions { file_bytes: 1 << 20, purge_bytes: 4 << 20, prefill_bytes: 0 };
-    let setup = Setup::new(identity, machine, &arguments.data_dir, listen, security, logger)
-        .founds(members)
+    let (folder, listen) = (&arguments.data_dir, arguments.listen);
+    let setup = Setup::new(identity, machine, folder, listen, security, logger)
         .options(options)
         .log(log)
         .snapshots(arguments.snapshot_every, arguments.snapshot_every / 4);
+    let setup = if arguments.join { setup.addresses(members) } else { setup.founds(members) };
     let node = Node::start(setup)?;
     let listener = TcpListener::bind(arguments.client)?;
     let clients = node.clone();
@@ -147,6 +153,21 @@ fn answer(stream: TcpStream, node: &Node<Registers>) -> io::Result<()> {
                 writeln!(writer, "{}", Reply::End)?;
             }
             Ok(Request::Status) => writeln!(writer, "{}", Reply::Status(status(node)?))?,
+            Ok(Request::Add { id, address }) => {
+                let added = node.add_learner(id, &address).wait();
+                writeln!(writer, "{}", changed(added))?;
+            }
+            Ok(Request::Promote { id }) => {
+                writeln!(writer, "{}", changed(node.promote(id).wait()))?;
+            }
+            Ok(Request::Remove { id }) => {
+                let removed = match node.remove(id).wait() {
+                    // Asked for again: it was removed before.
+                    Err(MemberError::NoSuchMember { .. }) => Ok(()),
+                    other => other,
+                };
+                writeln!(writer, "{}", changed(removed))?;
+            }
             Ok(Request::Stop) => {
                 node.stop();
                 process::exit(0);
@@ -204,6 +225,13 @@ fn read(node: &Node<Registers>, key: u64) -> Reply {
                 .apply(snapshot.table::<Register>().get(&key).map(|register| register.value));
             Reply::Done { revision: snapshot.applied().index, answer }
         }
+        Err(error) => Reply::Refused(error.to_string()),
+    }
+}
+
+fn changed(outcome: Result<(), MemberError>) -> Reply {
+    match outcome {
+        Ok(()) => Reply::Changed,
         Err(error) => Reply::Refused(error.to_string()),
     }
 }

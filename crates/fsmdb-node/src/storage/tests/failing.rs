@@ -68,6 +68,7 @@ fn a_full_disk_stops_the_log_and_what_was_synced_is_there() {
         place.disk.fail(Fault::NoSpace(written), 0, usize::MAX);
         let error = append_four(&mut log).expect_err("the disk is full");
         assert!(matches!(error, LogError::Write { .. }), "{error}");
+        assert!(error.to_string().contains("no space left on its disk"), "{error}");
         place.disk.fail(Fault::Sync, 0, 0);
         assert_eq!(found_after_restart(&place), held, "after {written} bytes");
     }
