@@ -43,6 +43,7 @@ pub struct Setup<F> {
     log: LogOptions,
     options: Options,
     snapshots: Option<(u64, u64)>,
+    load: fn() -> LoadOptions<'static>,
 }
 
 impl<F: Replicated> Setup<F> {
@@ -71,6 +72,7 @@ impl<F: Replicated> Setup<F> {
             log: LogOptions::default(),
             options: Options::default(),
             snapshots: None,
+            load: LoadOptions::new,
         }
     }
 
@@ -101,6 +103,14 @@ impl<F: Replicated> Setup<F> {
     #[must_use]
     pub fn log(mut self, options: LogOptions) -> Self {
         self.log = options;
+        self
+    }
+
+    /// How snapshots are read: [`LoadOptions::missing_tables_are_empty`] for a build that has a table
+    /// more than the files that it starts from or is fed, for one.
+    #[must_use]
+    pub fn load(mut self, options: fn() -> LoadOptions<'static>) -> Self {
+        self.load = options;
         self
     }
 
@@ -193,7 +203,7 @@ impl<F: Replicated> Node<F> {
         if let Some(founders) = founders.filter(|_| log.is_empty()) {
             log.found(Membership::of_voters(founders.into_keys()))?;
         }
-        let recovered = recover(&directory, &mut log, &machine, LoadOptions::new)?;
+        let recovered = recover(&directory, &mut log, &machine, setup.load)?;
         let mut config = Config::new(identity.node, directory.boot());
         if let Some((every, tail)) = setup.snapshots {
             (config.snapshot_entries, config.tail_entries) = (every, tail);
@@ -203,7 +213,8 @@ impl<F: Replicated> Node<F> {
         let mut tcp = TransportConfig::new(identity.node, cluster, boot, listen, folder, security);
         tcp.peers.clone_from(&setup.addresses);
         let (files, arriving) = (directory.snapshots(), directory.path().join(ARRIVING));
-        let snapshots = Files { files, arriving, housekeeper: log.housekeeper() };
+        let load = setup.load;
+        let snapshots = Files { files, arriving, housekeeper: log.housekeeper(), load };
         let parts = Parts {
             config,
             machine,
@@ -228,6 +239,7 @@ struct Files {
     files: SnapshotFiles,
     arriving: PathBuf,
     housekeeper: Housekeeper,
+    load: fn() -> LoadOptions<'static>,
 }
 
 fn failed(error: impl fmt::Display) -> SnapshotStoreError {
@@ -235,6 +247,10 @@ fn failed(error: impl fmt::Display) -> SnapshotStoreError {
 }
 
 impl SnapshotStore for Files {
+    fn load_options(&self) -> LoadOptions<'_> {
+        (self.load)()
+    }
+
     fn build(&self, snapshot: &Snapshot) -> Result<(Vec<u8>, u64), SnapshotStoreError> {
         let built = self.files.build(snapshot, SaveOptions::new()).map_err(failed)?;
         let path = self.files.path_of(&built.reference).map_err(failed)?;

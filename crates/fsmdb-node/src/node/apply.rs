@@ -42,6 +42,11 @@ impl Notes {
         notes.push_back(digests);
     }
 
+    /// Forgets what was noted of a state that a snapshot has replaced.
+    fn clear(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     pub(super) fn all(&self) -> Vec<Digests> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
@@ -118,6 +123,7 @@ impl<F: Replicated> Applier<F> {
 
     fn install(&self, snapshot: &SnapshotMeta) -> Result<u64, NodeError> {
         install(&self.machine, &*self.snapshots, snapshot)?;
+        self.notes.clear();
         self.metrics.snapshots_installed.inc();
         // The raft thread has ended already, and nobody asks.
         let _ = self.inbox.post(Mail::MembersChanged);

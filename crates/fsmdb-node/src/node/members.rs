@@ -182,6 +182,10 @@ impl<F: Replicated> Node<F> {
     }
 
     fn remove_now(&self, id: u64, deadline: Instant) -> Changed {
+        if self.address_of(id).is_some() && self.known(id).is_err() {
+            // It was removed before, and that was not written down.
+            return self.write_address(id, None, deadline);
+        }
         self.known(id)?;
         self.yield_leadership(id, deadline)?;
         self.reach(&[MemberChange::Remove(id)], "a node removed", deadline, |members| {

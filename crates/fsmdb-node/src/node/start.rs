@@ -78,6 +78,10 @@ pub struct Options {
     /// See [`PROPOSAL_BYTES_IN_FLIGHT_MAX`].
     pub proposal_bytes_max: usize,
     /// See [`DIGEST_ENTRIES`]; the same on every node, and of no effect where digests are not kept.
+    ///
+    /// 0 compares nothing. That is the setting for an upgrade, node by node, to a build that has a
+    /// table more or encodes rows or replies otherwise: what it encodes differs from what the
+    /// others do, and a node that differs from the majority stops.
     pub digest_entries: u64,
 }
 

@@ -77,6 +77,9 @@ impl<F: Replicated> Sessions<F> {
 
     /// As [`new`](Sessions::new), with other bounds: the same on every replica for as long as logs
     /// are replayed that were written under them.
+    ///
+    /// With fewer replies than [`SESSION_REPLIES_MAX`] no more commands of one session may be under
+    /// way than that: one that comes later than so many others is refused, applied or not.
     pub fn with_bounds(fsm: F, bounds: SessionBounds) -> Self {
         Self { fsm, bounds }
     }

@@ -14,7 +14,6 @@
 use std::fmt;
 use std::fs::{self, File};
 use std::io::ErrorKind;
-use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -285,7 +284,7 @@ impl fmt::Debug for Shared {
 /// Why raft-engine could not; of a full disk it says no more than `nospace`.
 fn reason_of(error: &raft_engine::Error) -> String {
     match error {
-        raft_engine::Error::Io(source) if source.kind() == io::ErrorKind::StorageFull => {
+        raft_engine::Error::Io(source) if source.kind() == ErrorKind::StorageFull => {
             "no space left on its disk; make some before the next start".to_owned()
         }
         other => other.to_string(),

@@ -240,7 +240,11 @@ pub fn messages(mut payload: &[u8]) -> Result<Vec<Message>, FrameError> {
         let split = payload.split_first_chunk::<MESSAGE_HEAD_BYTES>();
         let (head, rest) = split.ok_or_else(|| cut.clone())?;
         let length = usize::try_from(u32::from_le_bytes(*head)).unwrap_or(usize::MAX);
-        let (bytes, rest) = rest.split_at_checked(length).ok_or(cut)?;
+        let (bytes, rest) = rest.split_at_checked(length).ok_or_else(|| cut.clone())?;
+        // No message is empty, and a frame of nothing else would be many times its length here.
+        if bytes.is_empty() {
+            return Err(cut);
+        }
         messages.push(message(bytes)?);
         payload = rest;
     }

@@ -12,7 +12,7 @@
 //! 3. Who works on the partial file of a sender holds its lock, also while the connection that
 //!    asked for the work is gone already.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -105,7 +105,8 @@ impl Partial {
             }
         }
         let mut options = OpenOptions::new();
-        let mut file = options.create(true).truncate(false).read(true).write(true).open(&path)?;
+        options.create(true).truncate(false).read(true).write(true);
+        let mut file = for_its_owner(&mut options).open(&path)?;
         let mut hasher = Hasher::new();
         let length = read_into(&mut file, &mut hasher, content.size)?;
         file.set_len(length)?;
@@ -143,11 +144,22 @@ impl Partial {
 
 /// Makes the folder, and lets go of what an earlier start received and its node did not take.
 pub(super) fn prepare(folder: &Path) -> io::Result<()> {
-    fs::create_dir_all(folder)?;
+    let mut builder = DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder)?;
     for file in files(folder, "", ".received")? {
         fs::remove_file(file)?;
     }
     Ok(())
+}
+
+/// A snapshot is nobody else's to read.
+fn for_its_owner(options: &mut OpenOptions) -> &mut OpenOptions {
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
+    options
 }
 
 fn files(folder: &Path, start: &str, end: &str) -> io::Result<Vec<PathBuf>> {
