@@ -103,7 +103,7 @@ pub fn tables() -> Builder {
     with_tables(Orchestrator::tables())
 }
 
-/// A node over its directory, which founds a cluster of no one by itself.
+/// What a node over its directory is started with, but for who founds the cluster.
 pub fn setup(id: u64, directory: &Path, listen: SocketAddr) -> Result<Setup<Orchestrator>> {
     let (commits, bytes) = CHANGES_KEPT;
     let db = tables().keep_changes(commits, bytes).build()?;
@@ -142,7 +142,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
                 }
             }
             Request::Stop => {
-                // Not called from the thread that ends the process with the node.
+                // Answered first: to hand leadership over, the node waits for others that stop too.
                 answer(&Answer::Done, &[])?;
                 node.stop();
                 std::process::exit(0);

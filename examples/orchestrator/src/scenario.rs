@@ -71,7 +71,7 @@ pub fn play(
 
 /// The state as some replica has it, with everything that was acknowledged.
 pub fn now(control: &Control) -> Result<Snapshot> {
-    Ok(control.group.read(Consistency::Linearizable)?)
+    control.group.read(Consistency::Linearizable)
 }
 
 /// Makes the fleet known.
