@@ -19,7 +19,7 @@ use toml::Spanned;
 use crate::model::{Job, Kind, Node};
 
 /// The job file that ships with this program.
-const SHIPPED: &str = include_str!("jobs.toml");
+const SHIPPED: &str = include_str!("../jobs.toml");
 const SHIPPED_NAME: &str = "examples/orchestrator/jobs.toml";
 
 /// What a job file asks for.

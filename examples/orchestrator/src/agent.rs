@@ -29,6 +29,9 @@ const GRACE: Duration = Duration::from_secs(1);
 /// The exit code of a command that does not exist, as shells have it.
 const NOT_FOUND: i32 = 127;
 
+/// The signal that a process is ended by when its program is no more.
+const KILLED: i32 = 9;
+
 pub struct Agent<'a> {
     control: &'a Control,
     guardian: &'a Guardian,
@@ -83,6 +86,7 @@ impl<'a> Agent<'a> {
         'a: 'scope,
     {
         let (control, mut seat) = (self.control, Seat::at(self.replica));
+        self.report_left(&mut seat)?;
         while let Some((duties, watch)) = control.watch(&mut seat, |read| self.duties(read))? {
             for id in duties.ended {
                 self.running.remove(&id);
@@ -95,6 +99,21 @@ impl<'a> Agent<'a> {
             }
             self.stop(&duties.unwanted);
             watch.wait(self.patience());
+        }
+        Ok(())
+    }
+
+    /// Reports what an agent of an earlier program has left behind: it ended with that program.
+    fn report_left(&self, seat: &mut Seat) -> Result<()> {
+        let Some(db) = self.control.db(seat)? else { return Ok(()) };
+        let state = db.read();
+        drop(db);
+        let allocations = state.table::<Allocation>().index(Allocation::BY_NODE_STATE);
+        let left = allocations.prefix(&(self.node,)).filter(|allocation| allocation.is_live());
+        for allocation in left {
+            let Some(claim) = allocation.claim else { continue };
+            let output = "ended with its agent".to_owned();
+            report(self.control, allocation.id, claim, Exit::Signal(KILLED), output)?;
         }
         Ok(())
     }

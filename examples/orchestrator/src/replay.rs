@@ -1,9 +1,8 @@
-//! A copy of the state that is made of changes alone.
+//! A copy of the state that is made of changes alone. Tables of the nodes stay empty in it.
 
 use anyhow::Result;
-use fsmdb::{Change, Db, Read, Row, Snapshot, Table, WriteTxn, decode};
+use fsmdb::{Builder, Change, Db, Read, Row, Snapshot, Table, WriteTxn, decode};
 
-use crate::command::Orchestrator;
 use crate::model::{Allocation, Event, Job, Node};
 
 /// A database that is written by replaying what has changed in another one.
@@ -12,8 +11,9 @@ pub struct Replay {
 }
 
 impl Replay {
-    pub fn new() -> Result<Self> {
-        Ok(Self { db: Orchestrator::tables().build()? })
+    /// An empty copy with these tables, which are those of what will be replayed.
+    pub fn new(tables: Builder) -> Result<Self> {
+        Ok(Self { db: tables.build()? })
     }
 
     /// Applies changes that belong together. Says of how many rows the copy did not hold what

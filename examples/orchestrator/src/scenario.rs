@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use fsmdb::raft::Consistency;
+use fsmdb::raft::{Cluster, Consistency};
 use fsmdb::{Read, Revision, Snapshot};
 
 use crate::backup::Backup;
@@ -29,8 +29,13 @@ pub const NEWCOMER: u64 = 4;
 pub const CLUSTER_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Plays the story to its end: all jobs have come to theirs, all replicas run.
-pub fn play(control: &Control, workload: &Workload, tails: &mut Tails<'_, '_>) -> Result<()> {
-    let leader = control.cluster.wait_for_leader(CLUSTER_PATIENCE)?;
+pub fn play(
+    control: &Control,
+    cluster: &Cluster<Orchestrator>,
+    workload: &Workload,
+    tails: &mut Tails<'_, '_>,
+) -> Result<()> {
+    let leader = cluster.wait_for_leader(CLUSTER_PATIENCE)?;
     tails.follow(leader)?;
     tails.follow_until_it_ends(leader)?;
     control.say(&format!("replicas {FOUNDERS:?} run, {leader} leads"));
@@ -45,28 +50,28 @@ pub fn play(control: &Control, workload: &Workload, tails: &mut Tails<'_, '_>) -
     control.wait_until("a third of the batch work", |db| batch_done(db) >= third)?;
     control.say(&format!("batch instances done: {third} of {all}"));
     backup.add(now(control)?)?;
-    let stopped = replace_leader(control, late)?;
+    let stopped = replace_leader(control, cluster, late)?;
     backup.add(now(control)?)?;
-    join(control, tails)?;
+    join(control, cluster, tails)?;
     backup.add(now(control)?)?;
 
     let two_thirds = (2 * all).div_ceil(3);
     control.wait_until("two thirds of the batch work", |db| batch_done(db) >= two_thirds)?;
     control.say(&format!("batch instances done: {two_thirds} of {all}"));
-    control.cluster.restart(stopped)?;
+    cluster.restart(stopped)?;
     control.say(&format!("replica {stopped} comes back"));
     backup.add(now(control)?)?;
 
     finish(control)?;
-    converge(control)?;
+    converge(control, cluster)?;
     backup.add(now(control)?)?;
     control.say(&format!("backup: {}", backup.check(Orchestrator::tables())?));
     tails.go_on_at(NEWCOMER)
 }
 
 /// The state as some replica has it, with everything that was acknowledged.
-fn now(control: &Control) -> Result<Snapshot> {
-    Ok(control.cluster.read(Consistency::Linearizable)?)
+pub fn now(control: &Control) -> Result<Snapshot> {
+    control.group.read(Consistency::Linearizable)
 }
 
 /// Makes the fleet known.
@@ -76,7 +81,7 @@ pub fn register(control: &Control, workload: &Workload) -> Result<()> {
     })
 }
 
-fn submit(control: &Control, jobs: &[Job]) -> Result<()> {
+pub fn submit(control: &Control, jobs: &[Job]) -> Result<()> {
     jobs.iter().try_for_each(|job| {
         control.require(&Command::Submit { job: job.clone(), at_ms: control.now_ms() })
     })
@@ -84,14 +89,14 @@ fn submit(control: &Control, jobs: &[Job]) -> Result<()> {
 
 /// Stops the leader as a crash would, while `late` jobs are being submitted, and waits until
 /// another one leads and has them. Says which replica was stopped.
-fn replace_leader(control: &Control, late: &[Job]) -> Result<u64> {
-    let lost = control.cluster.wait_for_leader(CLUSTER_PATIENCE)?;
+fn replace_leader(control: &Control, cluster: &Cluster<Orchestrator>, late: &[Job]) -> Result<u64> {
+    let lost = cluster.wait_for_leader(CLUSTER_PATIENCE)?;
     let since = control.elapsed();
     thread::scope(|scope| {
         let submitted = scope.spawn(|| submit(control, late));
-        control.cluster.stop(lost)?;
+        cluster.stop(lost)?;
         control.say(&format!("leader {lost} is stopped"));
-        let next = control.cluster.wait_for_leader(CLUSTER_PATIENCE)?;
+        let next = cluster.wait_for_leader(CLUSTER_PATIENCE)?;
         ensure!(next != lost, "replica {lost} was stopped and still leads");
         let took = (control.elapsed() - since).as_millis();
         control.say(&format!("replica {next} took over after {took} ms"));
@@ -103,8 +108,11 @@ fn replace_leader(control: &Control, late: &[Job]) -> Result<u64> {
 
 /// A new replica has nothing, so it is fed by a snapshot and then by the log. It is a member once
 /// its log and its state have caught up. Nothing reaches it before its changes are followed.
-fn join(control: &Control, tails: &mut Tails<'_, '_>) -> Result<()> {
-    let cluster = &control.cluster;
+fn join(
+    control: &Control,
+    cluster: &Cluster<Orchestrator>,
+    tails: &mut Tails<'_, '_>,
+) -> Result<()> {
     let before = cluster.counters().snapshots_installed;
     FOUNDERS.iter().for_each(|founder| cluster.partition(*founder, NEWCOMER));
     cluster.add_learner(NEWCOMER)?;
@@ -119,12 +127,12 @@ fn join(control: &Control, tails: &mut Tails<'_, '_>) -> Result<()> {
 }
 
 /// Waits for the batch jobs, then stops the services and waits for them.
-fn finish(control: &Control) -> Result<()> {
+pub fn finish(control: &Control) -> Result<()> {
     control.wait_until("the batch jobs to end and the services to run", |db| {
         db.table::<Job>().iter().all(|job| job.status.is_final() || runs_whole(db, job))
     })?;
     control.say("the batch jobs have ended, the services run");
-    let db = control.cluster.read(Consistency::Linearizable)?;
+    let db = control.group.read(Consistency::Linearizable)?;
     let services = db.table::<Job>().index(Job::BY_KIND_STATUS).prefix(&(Kind::Service,));
     for service in services.filter(|job| !job.status.is_final()) {
         let job = service.name.clone();
@@ -139,13 +147,13 @@ fn finish(control: &Control) -> Result<()> {
 
 /// Sends schedulers and agents home, and waits until all replicas hold everything that was
 /// acknowledged.
-fn converge(control: &Control) -> Result<()> {
+fn converge(control: &Control, cluster: &Cluster<Orchestrator>) -> Result<()> {
     control.require(&Command::Close { at_ms: control.now_ms() })?;
-    let applied = control.cluster.read(Consistency::Linearizable)?.applied();
+    let applied = control.group.read(Consistency::Linearizable)?.applied();
     for id in FOUNDERS.into_iter().chain([NEWCOMER]) {
-        let db = control.cluster.db(id).with_context(|| format!("no replica {id}"))?;
+        let db = cluster.db(id).with_context(|| format!("no replica {id}"))?;
         let reached = db.wait_for(Revision(applied.index)).wait(CLUSTER_PATIENCE);
-        let status = control.cluster.status(id).unwrap_or_default();
+        let status = cluster.status(id).unwrap_or_default();
         let error = status.error.as_deref().unwrap_or("no error");
         ensure!(status.is_running, "replica {id} does not run: {error}");
         reached.with_context(|| format!("replica {id} stays behind"))?;
@@ -154,12 +162,12 @@ fn converge(control: &Control) -> Result<()> {
     Ok(())
 }
 
-fn batch_instances(jobs: &[Job]) -> u32 {
+pub fn batch_instances(jobs: &[Job]) -> u32 {
     jobs.iter().filter(|job| job.kind == Kind::Batch).map(|job| job.count).sum()
 }
 
 /// How many batch instances have come to an end that stays.
-fn batch_done(db: &impl Read) -> u32 {
+pub fn batch_done(db: &impl Read) -> u32 {
     let jobs = db.table::<Job>().index(Job::BY_KIND_STATUS).prefix(&(Kind::Batch,));
     jobs.map(|job| count_instances(db, job, |state| state == State::Complete)).sum()
 }

@@ -1,4 +1,4 @@
-//! What schedulers, agents and the story share: the cluster, the clock and the ledgers.
+//! What schedulers, agents and the story share: the replicas, the clock and the ledgers.
 //!
 //! # Invariants
 //!
@@ -11,23 +11,23 @@
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Error, Result, bail, ensure};
-use fsmdb::raft::{Cluster, Consistency, ProposeError};
+use fsmdb::raft::Consistency;
 use fsmdb::{Db, Revision, Watch, Watcher};
 
-use crate::command::{Command, Done, Orchestrator, Refusal};
+use crate::command::{Command, Done, Refusal};
+use crate::group::{Group, Missed};
 use crate::model::{AllocationId, Exit, Job};
-use crate::scenario::{FOUNDERS, NEWCOMER};
 
 /// How long a proposal is repeated. Several elections fit in.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The cluster, with what this program knows about its own deeds.
+/// The replicas, with what this program knows about its own deeds.
 pub struct Control {
-    pub cluster: Cluster<Orchestrator>,
+    pub group: Arc<dyn Group>,
     began: Instant,
     limit: Duration,
     halted: AtomicBool,
@@ -82,9 +82,9 @@ pub struct Proposals {
 }
 
 impl Control {
-    pub fn new(cluster: Cluster<Orchestrator>, began: Instant, limit: Duration) -> Self {
+    pub fn new(group: Arc<dyn Group>, began: Instant, limit: Duration) -> Self {
         Self {
-            cluster,
+            group,
             began,
             limit,
             halted: AtomicBool::new(false),
@@ -101,7 +101,7 @@ impl Control {
         let since = Instant::now();
         loop {
             // Waits for a leader by itself.
-            match self.cluster.propose(command) {
+            match self.group.propose(command) {
                 Ok((at, Ok(done))) => {
                     lock(&self.acknowledged).push(command.clone());
                     if done == Done::Now {
@@ -113,9 +113,11 @@ impl Control {
                     count(&self.counts.refused);
                     return Ok((Revision(at.index), Err(refusal)));
                 }
-                Err(ProposeError::Unknown) => count(&self.counts.unknown),
-                Err(error) if error.is_retryable() => count(&self.counts.retried),
-                Err(error) => return Err(error).context("a proposal cannot be made"),
+                Err(Missed::Unknown) => count(&self.counts.unknown),
+                Err(Missed::NotTaken) => count(&self.counts.retried),
+                Err(Missed::Never(error)) => {
+                    return Err(error).context("a proposal cannot be made");
+                }
             }
             ensure!(since.elapsed() < PATIENCE, "no leader took a proposal for {PATIENCE:?}");
             ensure!(!self.is_halted(), "the program ended while a proposal was on its way");
@@ -131,9 +133,8 @@ impl Control {
     /// The database of the replica that `seat` is at or, if that does not run, of another one;
     /// nothing when the program halts.
     pub fn db(&self, seat: &mut Seat) -> Result<Option<Db>> {
-        let runs = |id: &u64| self.cluster.status(*id).is_some_and(|status| status.is_running);
-        let ids = [seat.replica].into_iter().chain(FOUNDERS).chain([NEWCOMER]);
-        let found = ids.filter(runs).find_map(|id| Some((id, self.cluster.db(id)?)));
+        let mut ids = [seat.replica].into_iter().chain(self.group.replicas());
+        let found = ids.find_map(|id| Some((id, self.group.db(id)?)));
         if self.is_halted() {
             return Ok(None);
         }
@@ -168,8 +169,8 @@ impl Control {
 
     /// Waits until the state, from that of this moment on, is as `is_so` wants it.
     pub fn wait_until(&self, what: &str, is_so: impl Fn(&Watcher<'_>) -> bool) -> Result<()> {
-        let now = self.cluster.read(Consistency::Linearizable)?.revision();
-        let mut seat = Seat::at(FOUNDERS[0]);
+        let now = self.group.read(Consistency::Linearizable)?.revision();
+        let mut seat = Seat::at(self.group.home(0));
         let left = || self.limit.saturating_sub(self.elapsed());
         while let Some(db) = self.db(&mut seat)? {
             // Ended, or late: seen below.
@@ -189,17 +190,17 @@ impl Control {
     }
 
     fn overdue(&self, what: &str) -> Result<String> {
-        let snapshot = self.cluster.read(Consistency::Stale)?;
+        let snapshot = self.group.read(Consistency::Stale)?;
         let jobs = snapshot.table::<Job>().iter().filter(|job| !job.status.is_final());
         let jobs: Vec<_> = jobs.map(|job| job.name.as_str()).collect();
         let (limit, jobs) = (self.limit, jobs.join(", "));
         Ok(format!("after {limit:?} still waiting for {what}; not ended: {jobs}"))
     }
 
-    /// Stops the cluster, so that everybody who waits for it is woken, and ends.
+    /// Stops the replicas, so that everybody who waits for it is woken, and ends.
     pub fn halt(&self) {
         self.halted.store(true, Ordering::Release);
-        self.cluster.shutdown();
+        self.group.shutdown();
     }
 
     /// Takes what a worker ends with: an error ends the program, and the first one is what it says.

@@ -8,6 +8,8 @@
 //!    answered with [`Done::Before`] and changes nothing.
 //! 3. A refused command leaves no trace; the library rolls it back.
 
+use std::borrow::Cow;
+
 use fsmdb::{Applied, Builder, Db, Fsm, Machine, Read, Write, WriteTxn};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -70,7 +72,7 @@ pub struct Placement {
 }
 
 /// The answer to a command that was accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Done {
     /// It happened with this entry.
     Now,
@@ -79,16 +81,16 @@ pub enum Done {
 }
 
 /// The answer to a command that was not accepted; it left no trace.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Error)]
 pub enum Refusal {
     #[error("there is no {what} {name}")]
-    Unknown { what: &'static str, name: String },
+    Unknown { what: Cow<'static, str>, name: String },
     #[error("{what} {name} exists already, with other content")]
-    Exists { what: &'static str, name: String },
+    Exists { what: Cow<'static, str>, name: String },
     #[error("job {job} wants no attempt {attempt} of its instance {ordinal}")]
     NotWanted { job: String, ordinal: u32, attempt: u32 },
     #[error("job {job} cannot run on node {node}: {reason}")]
-    Unfit { job: String, node: String, reason: &'static str },
+    Unfit { job: String, node: String, reason: Cow<'static, str> },
     #[error("allocation {allocation} is {state:?}, or another run has claimed it")]
     NotYours { allocation: AllocationId, state: State },
     /// The database said no: a unique index stands in the way.
@@ -98,7 +100,7 @@ pub enum Refusal {
 
 /// How many commits, and bytes of them, a replica keeps for feeds that come from another one. So
 /// few that one which was away for long has to make up for a gap.
-const CHANGES_KEPT: (usize, usize) = (64, 4 << 20);
+pub const CHANGES_KEPT: (usize, usize) = (64, 4 << 20);
 
 /// The state machine. It has no state of its own: everything is in the tables.
 pub struct Orchestrator;
@@ -148,19 +150,27 @@ pub fn apply(db: &mut impl Write, at: Applied, command: Command) -> Result<Done,
 
 fn register(db: &mut impl Write, at: Applied, node: Node, at_ms: u64) -> Result<Done, Refusal> {
     if let Some(before) = db.table::<Node>().get(&node.id) {
-        let same = Node { closed: node.closed, ..before.value().clone() } == node;
-        return before_or(same, Refusal::Exists { what: "node", name: node.name });
+        let (is_closed, is_same) =
+            (before.closed, Node { closed: node.closed, ..before.value().clone() } == node);
+        if !is_same || !is_closed {
+            let refusal = Refusal::Exists { what: "node".into(), name: node.name };
+            return before_or(is_same, refusal);
+        }
+        // An earlier program on the same state has closed it.
+        db.table_mut::<Node>().update(&node.id, |node| node.closed = false)?;
+        let note = format!("{} again", node.name);
+        return record_node(db, at, note, at_ms);
     }
     let note = format!("{} with {} cpu, {} MiB", node.name, node.cpu, node.memory);
     db.insert(node)?;
-    record(db, at, Record { kind: EventKind::Registered, job: None, of: None, at_ms, note })
+    record_node(db, at, note, at_ms)
 }
 
 fn submit(db: &mut impl Write, at: Applied, job: Job, at_ms: u64) -> Result<Done, Refusal> {
     let name = job.name.clone();
     if let Some(before) = db.table::<Job>().get(&name) {
         let same = before.command == job.command && before.count == job.count;
-        return before_or(same, Refusal::Exists { what: "job", name });
+        return before_or(same, Refusal::Exists { what: "job".into(), name });
     }
     let note = format!("{} times", job.count);
     db.insert(job)?;
@@ -182,20 +192,20 @@ fn place(
         let same = (&before.job, before.ordinal, before.attempt, before.node)
             == (&placement.job, placement.ordinal, placement.attempt, placement.node);
         let name = id.to_string();
-        return before_or(same, Refusal::Exists { what: "allocation", name });
+        return before_or(same, Refusal::Exists { what: "allocation".into(), name });
     }
     let job = job_of(db, &placement.job)?;
-    let node = db
-        .table::<Node>()
-        .get(&placement.node)
-        .ok_or_else(|| Refusal::Unknown { what: "node", name: placement.node.0.to_string() })?;
+    let node = db.table::<Node>().get(&placement.node).ok_or_else(|| Refusal::Unknown {
+        what: "node".into(),
+        name: placement.node.0.to_string(),
+    })?;
     if !is_wanted(db, &job, &placement) {
         let Placement { job, ordinal, attempt, .. } = placement;
         return Err(Refusal::NotWanted { job, ordinal, attempt });
     }
     if let Some(reason) = misfit(db, &job, node) {
         let node = node.name.clone();
-        return Err(Refusal::Unfit { job: placement.job, node, reason });
+        return Err(Refusal::Unfit { job: placement.job, node, reason: reason.into() });
     }
     let note = format!("{}[{}] on {}", placement.job, placement.ordinal, node.name);
     let name = placement.job.clone();
@@ -393,12 +403,12 @@ fn status_of(db: &impl Read, job: &Job) -> JobStatus {
 
 fn job_of(db: &impl Read, name: &str) -> Result<Job, Refusal> {
     let job = db.table::<Job>().get(name).map(|job| job.value().clone());
-    job.ok_or_else(|| Refusal::Unknown { what: "job", name: name.to_owned() })
+    job.ok_or_else(|| Refusal::Unknown { what: "job".into(), name: name.to_owned() })
 }
 
 fn allocation_of(db: &impl Read, id: AllocationId) -> Result<Allocation, Refusal> {
     let allocation = db.table::<Allocation>().get(&id).map(|row| row.value().clone());
-    allocation.ok_or_else(|| Refusal::Unknown { what: "allocation", name: id.to_string() })
+    allocation.ok_or_else(|| Refusal::Unknown { what: "allocation".into(), name: id.to_string() })
 }
 
 /// The allocation if the run `claim` has it.
@@ -412,6 +422,15 @@ fn claimed(db: &impl Read, id: AllocationId, claim: u64) -> Result<Allocation, R
 
 fn before_or(same: bool, refusal: Refusal) -> Result<Done, Refusal> {
     if same { Ok(Done::Before) } else { Err(refusal) }
+}
+
+fn record_node(
+    db: &mut impl Write,
+    at: Applied,
+    note: String,
+    at_ms: u64,
+) -> Result<Done, Refusal> {
+    record(db, at, Record { kind: EventKind::Registered, job: None, of: None, at_ms, note })
 }
 
 struct Record {

@@ -5,23 +5,20 @@
 //! and all replicas are byte for byte the same.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use fsmdb::{Revision, Snapshot};
 
 use crate::command::Command;
 use crate::control::Control;
+use crate::group::Copy;
 use crate::jobfile::Workload;
 use crate::model::{Allocation, AllocationId, Job, Node};
-use crate::scenario::{FOUNDERS, NEWCOMER};
+use crate::processes::Deeds;
 use crate::tail::Told;
 
 /// How often the replicas are compared before a difference in their applied index counts.
 const COMPARISONS: usize = 100;
-
-/// How long a replica may take to apply what another one has.
-const REPLICA_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the audit found. The lists of what is wrong should be empty.
 #[derive(Debug, Default)]
@@ -35,6 +32,8 @@ pub struct Findings {
     pub replicas: Vec<Replica>,
     /// What those who follow the changes were told.
     pub told: Told,
+    /// What became of the replicas that are processes, if they are.
+    pub processes: Option<Deeds>,
     /// The snapshot file of the first replica.
     pub snapshot: Vec<u8>,
 }
@@ -59,6 +58,7 @@ impl Findings {
             && self.unexpected.is_empty()
             && self.replicas_identical()
             && self.told.is_good()
+            && self.processes.as_ref().is_none_or(|deeds| deeds.state_kept)
     }
 }
 
@@ -151,38 +151,24 @@ fn check_placements(acknowledged: &[Command], findings: &mut Findings) {
 
 /// Saves every replica at one applied index and compares the bytes.
 fn compare_replicas(control: &Control, findings: &mut Findings) -> Result<()> {
-    let mut copies = copies(control, Revision(0))?;
+    let mut copies = control.group.copies(Revision(0))?;
     for _ in 0..COMPARISONS {
-        let revisions = || copies.iter().map(|(_, copy)| copy.revision());
-        let furthest = revisions().max().unwrap_or_default();
-        if revisions().all(|revision| revision == furthest) {
+        let furthest = copies.iter().map(|copy| copy.applied).max().unwrap_or_default();
+        if copies.iter().all(|copy| copy.applied == furthest) {
             break;
         }
-        copies = self::copies(control, furthest)?;
+        copies = control.group.copies(Revision(furthest))?;
     }
-    for (id, copy) in copies {
-        copy.check().with_context(|| format!("replica {id} is inconsistent"))?;
-        let mut bytes = Vec::new();
-        copy.save(&mut bytes)?;
+    for Copy { id, applied, bytes } in copies {
         if findings.replicas.is_empty() {
             findings.snapshot = bytes.clone();
         }
         let differs_at = difference(&findings.snapshot, &bytes);
-        findings.replicas.push(Replica { id, applied: copy.applied().index, differs_at });
+        findings.replicas.push(Replica { id, applied, differs_at });
     }
-    let count = FOUNDERS.len() + 1;
+    let count = control.group.replicas().len();
     ensure!(findings.replicas.len() == count, "there should be {count} replicas");
     Ok(())
-}
-
-/// The state of every replica, as soon as it has come to `revision`.
-fn copies(control: &Control, revision: Revision) -> Result<Vec<(u64, Snapshot)>> {
-    let ids = FOUNDERS.into_iter().chain([NEWCOMER]);
-    let copies = ids.map(|id| {
-        let db = control.cluster.db(id).with_context(|| format!("no replica {id}"))?;
-        Ok((id, db.wait_for(revision).wait(REPLICA_PATIENCE)?))
-    });
-    copies.collect()
 }
 
 fn difference(first: &[u8], second: &[u8]) -> Option<usize> {

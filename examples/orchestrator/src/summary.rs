@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::audit::Findings;
 use crate::control::Control;
 use crate::model::{Allocation, Event, Job, JobStatus, Kind, Node, State};
+use crate::processes::Deeds;
 use crate::tail::Told;
 
 /// Everything that is worth telling about a run.
@@ -26,7 +27,8 @@ pub struct Summary {
     pub events: usize,
     pub elections: u64,
     pub entries_applied: u64,
-    pub snapshots_installed: u64,
+    /// Nothing where that is not known.
+    pub snapshots_installed: Option<u64>,
     pub snapshot_bytes: usize,
     pub proposals_acknowledged: u64,
     pub proposals_refused: u64,
@@ -39,6 +41,9 @@ pub struct Summary {
     /// How often a worker or a tail went to another replica because its own had ended.
     pub moved: u64,
     pub changes: Told,
+    /// What became of the voters, where they are processes of their own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub processes: Option<Deeds>,
     /// One sentence for each thing that went wrong.
     pub problems: Vec<String>,
 }
@@ -86,7 +91,7 @@ impl Summary {
                 output: output.find(|output| !output.is_empty()).unwrap_or_default(),
             }
         });
-        let (proposals, counters) = (control.proposals(), control.cluster.counters());
+        let (proposals, group) = (control.proposals(), &control.group);
         Self {
             ok: findings.is_good(),
             seed,
@@ -98,9 +103,9 @@ impl Summary {
             exit_codes,
             job_results: job_results.collect(),
             events: db.table::<Event>().len(),
-            elections: counters.elections,
+            elections: group.elections(),
             entries_applied: db.applied().index,
-            snapshots_installed: counters.snapshots_installed,
+            snapshots_installed: group.snapshots_installed(),
             snapshot_bytes: findings.snapshot.len(),
             proposals_acknowledged: proposals.acknowledged,
             proposals_refused: proposals.refused,
@@ -112,6 +117,7 @@ impl Summary {
             replicas_identical: findings.replicas_identical(),
             moved: control.moved(),
             changes: findings.told.clone(),
+            processes: findings.processes.clone(),
             problems: problems(findings),
         }
     }
@@ -126,6 +132,9 @@ fn problems(findings: &Findings) -> Vec<String> {
             let (id, applied) = (replica.id, replica.applied);
             problems.push(format!("replica {id} at index {applied} differs at byte {offset}"));
         }
+    }
+    if findings.processes.as_ref().is_some_and(|deeds| !deeds.state_kept) {
+        problems.push("the state is another one after the restart from disk".to_owned());
     }
     problems
 }
@@ -160,6 +169,9 @@ impl fmt::Display for Summary {
         line(f, "replicas", format!("{:?}, snapshots {identical}", self.replicas))?;
         line(f, "moved", format!("{} times to another replica", self.moved))?;
         line(f, "changes", self.changes())?;
+        if let Some(deeds) = &self.processes {
+            line(f, "processes", deeds.to_string())?;
+        }
         line(f, "time", format!("{:.2} s", self.seconds))?;
         for problem in &self.problems {
             line(f, "PROBLEM", problem.clone())?;

@@ -13,7 +13,7 @@ use std::sync::mpsc::{self, Sender};
 use std::thread::{Scope, ScopedJoinHandle};
 
 use anyhow::{Context, Result, bail};
-use fsmdb::{Change, Db, Feed, FeedError, Revision, Snapshot};
+use fsmdb::{Builder, Change, Db, Feed, FeedError, Revision, Snapshot};
 use serde::Serialize;
 
 use crate::control::{Control, Seat};
@@ -57,9 +57,9 @@ pub struct Tail {
 }
 
 impl Tail {
-    fn follow(db: &Db) -> Result<Self> {
+    fn follow(db: &Db, tables: Builder) -> Result<Self> {
         let (state, feed) = db.changes().follow();
-        let copy = Replay::new()?;
+        let copy = Replay::new(tables)?;
         copy.catch_up(&state)?;
         let (last, pieces) = (state.revision(), vec![(Revision(0), state.revision())]);
         Ok(Self { feed, copy, last, commits: BTreeSet::new(), pieces, told: Told::default() })
@@ -158,7 +158,7 @@ impl<'scope, 'env> Tails<'scope, 'env> {
     /// Follows replica `id` from now on, and when that ends the next one that runs.
     pub fn follow(&mut self, id: u64) -> Result<()> {
         let (control, mut seat) = (self.control, Seat::at(id));
-        let mut tail = Tail::follow(&self.db(id)?)?;
+        let mut tail = Tail::follow(&self.db(id)?, self.control.group.tables())?;
         self.threads.push(self.scope.spawn(move || {
             tail.read()?;
             while let Some(db) = control.db(&mut seat)? {
@@ -176,7 +176,7 @@ impl<'scope, 'env> Tails<'scope, 'env> {
     pub fn follow_until_it_ends(&mut self, id: u64) -> Result<()> {
         let (sender, receiver) = mpsc::channel::<Db>();
         self.away.push(sender);
-        let mut tail = Tail::follow(&self.db(id)?)?;
+        let mut tail = Tail::follow(&self.db(id)?, self.control.group.tables())?;
         self.threads.push(self.scope.spawn(move || {
             tail.read()?;
             for db in receiver {
@@ -198,7 +198,7 @@ impl<'scope, 'env> Tails<'scope, 'env> {
         Ok(())
     }
 
-    /// Waits until all have come to their end, which is that of the cluster.
+    /// Waits until all have come to their end, which is that of the replicas.
     pub fn finish(mut self) -> Result<Vec<Tail>> {
         self.away.clear();
         let ended = self
@@ -209,7 +209,7 @@ impl<'scope, 'env> Tails<'scope, 'env> {
     }
 
     fn db(&self, id: u64) -> Result<Db> {
-        self.control.cluster.db(id).with_context(|| format!("no replica {id}"))
+        self.control.group.db(id).with_context(|| format!("no replica {id}"))
     }
 }
 

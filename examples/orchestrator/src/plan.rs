@@ -52,11 +52,10 @@ pub struct Refused {
 }
 
 pub fn plan(control: &Control, workload: &Workload, seed: u64) -> Result<Plan> {
-    control.cluster.wait_for_leader(scenario::CLUSTER_PATIENCE)?;
     scenario::register(control, workload)?;
-    let state = control.cluster.read(Consistency::Linearizable)?;
+    let state = control.group.read(Consistency::Linearizable)?;
     let (placed, refused) = Trial::new(&state, seed).run(&workload.jobs)?;
-    let after = control.cluster.read(Consistency::Linearizable)?;
+    let after = control.group.read(Consistency::Linearizable)?;
     ensure!(bytes(&state)? == bytes(&after)?, "planning has changed the state");
     let (source, at, lines) =
         (workload.source.clone(), state.applied().index, placed.len() + refused.len());
@@ -125,7 +124,7 @@ impl Trial {
         for (id, name) in nodes {
             let placement = instance.clone().on(id, AllocationId(self.draw.next()));
             let reason = match self.apply(Command::Place { placement, at_ms: 0 }) {
-                Err(Refusal::Unfit { reason, .. }) => reason.to_owned(),
+                Err(Refusal::Unfit { reason, .. }) => reason.into_owned(),
                 other => format!("{other:?}"),
             };
             why.entry(reason).or_default().push(name);
