@@ -188,7 +188,7 @@ fn write(
     id: CallId,
     command: &Command,
 ) -> Reply {
-    let outcome = if id.client % 2 == 0 {
+    let outcome = if id.client.is_multiple_of(2) {
         let open = match session.take() {
             Some(session) => session,
             None => match node.session().wait() {
