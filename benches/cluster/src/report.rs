@@ -58,11 +58,16 @@ impl Row {
             self.clients.to_string(),
         ];
         for samples in [&self.etcd, &self.fsmdb] {
+            if samples.is_empty() {
+                cells.extend(["", "", ""].map(str::to_owned));
+                continue;
+            }
             cells.push(format!("{:.0}", of(samples, |sample| sample.per_second)));
             cells.push(format!("{:.1}", of(samples, |sample| sample.median)));
             cells.push(format!("{:.1}", of(samples, |sample| sample.p99)));
         }
         if self.etcd.is_empty() {
+            cells.extend(["", ""].map(str::to_owned));
             return cells;
         }
         let ratio = |what: fn(&Sample) -> f64| of(&self.fsmdb, what) / of(&self.etcd, what);
@@ -90,7 +95,7 @@ impl fmt::Display for Report {
             let Some(sample) = row.fsmdb.last() else { continue };
             let shown = sample.inside.iter().map(|(name, mean)| match name.ends_with("seconds") {
                 true => format!("{name} {:.0} us", mean * 1e6),
-                false => format!("{name} {mean:.1}"),
+                false => format!("{name} {mean:.2}"),
             });
             let shown = shown.collect::<Vec<_>>().join(", ");
             writeln!(f, "put, {} clients at the {:?}: {shown}", row.clients, row.place)?;
