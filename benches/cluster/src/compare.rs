@@ -13,9 +13,11 @@ use crate::report::{Report, Row};
 
 /// Replicas of each group.
 const REPLICAS: usize = 3;
-/// What is measured: what clients ask, where they are at fsmdb, how many, and the bars: the ratio
-/// of calls in a second that is reached at least, and that of median latencies at most.
-const CASES: [(Ask, Place, usize, Option<f64>, Option<f64>); 13] = [
+/// What clients ask, where they are at fsmdb, how many, and the bars: the ratio of calls in a second
+/// that is reached at least, and that of median latencies at most.
+type Case = (Ask, Place, usize, Option<f64>, Option<f64>);
+/// What is measured.
+const CASES: [Case; 13] = [
     (Ask::Put, Place::Leader, 1, Some(1.5), None),
     (Ask::Put, Place::Leader, 16, Some(4.0), Some(0.5)),
     (Ask::Put, Place::Leader, 128, Some(6.0), Some(0.5)),
@@ -127,7 +129,7 @@ pub(crate) fn run(arguments: &Arguments, runtime: &Runtime) -> Result<()> {
     Ok(())
 }
 
-fn row(case: &(Ask, Place, usize, Option<f64>, Option<f64>)) -> Row {
+fn row(case: &Case) -> Row {
     let &(ask, place, clients, rate_bar, latency_bar) = case;
     Row { ask, place, clients, rate_bar, latency_bar, etcd: Vec::new(), fsmdb: Vec::new() }
 }
