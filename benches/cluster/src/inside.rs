@@ -1,11 +1,6 @@
-//! What a node has counted of itself: sums and counts of its histograms, and its counters.
+//! What a node has counted of itself: sums and counts of its histograms.
 
 use std::collections::BTreeMap;
-
-/// The bucket of the syncs that took at most so long.
-const SLOW_BEGINS: &str = "log_sync_seconds_bucket{le=\"0.004096\"}";
-/// The share of syncs that took longer.
-const SLOW: &str = "share_of_syncs_above_4_ms";
 
 /// The histograms of a node: what was observed, in sum, and how often.
 #[derive(Clone, Debug, Default)]
@@ -23,14 +18,8 @@ impl Counts {
                 counts.entry(name.to_owned()).or_default().0 = number;
             } else if let Some(name) = name.strip_suffix("_count") {
                 counts.entry(name.to_owned()).or_default().1 = number;
-            } else if name == SLOW_BEGINS {
-                counts.entry(SLOW.to_owned()).or_default().0 = -number;
             }
         }
-        // Those that were no faster are all but the ones up to the bound.
-        let syncs = counts.get("log_sync_seconds").map_or(0.0, |(_, count)| *count);
-        let slow = counts.entry(SLOW.to_owned()).or_default();
-        *slow = (slow.0 + syncs, syncs);
         Self(counts)
     }
 
