@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use etcd_client::{Client, GetOptions};
 
-use crate::load::{Ask, Service};
-use crate::ports;
+use crate::load::Service;
+use crate::{load, ports};
 
 /// Connections that clients share, as a program would.
 const CONNECTIONS: usize = 16;
@@ -73,22 +73,20 @@ async fn leader(addresses: Vec<String>) -> Result<String> {
 }
 
 impl Service for Etcd {
-    async fn ask(&self, client: usize, ask: Ask, key: u64, value: &[u8]) -> Result<()> {
+    async fn put(&self, client: usize, key: u64, value: Vec<u8>) -> Result<()> {
         let mut connection = self.clients[client % self.clients.len()].kv_client();
-        let key = format!("key-{key:08}");
-        let options = match ask {
-            Ask::Put => {
-                connection.put(key, value, None).await?;
-                return Ok(());
-            }
-            Ask::Get => None,
-            Ask::Stale => Some(GetOptions::new().with_serializable()),
-        };
-        let found = connection.get(key, options).await?;
-        if found.kvs().len() > 1 {
-            bail!("one key, {} values", found.kvs().len());
-        }
+        connection.put(load::key(key), value, None).await?;
         Ok(())
+    }
+
+    async fn get(&self, client: usize, key: u64, is_stale: bool) -> Result<Vec<u8>> {
+        let mut connection = self.clients[client % self.clients.len()].kv_client();
+        let options = is_stale.then(|| GetOptions::new().with_serializable());
+        let found = connection.get(load::key(key), options).await?;
+        match found.kvs() {
+            [pair] => Ok(pair.value().to_vec()),
+            others => bail!("one key, {} values", others.len()),
+        }
     }
 }
 

@@ -1,44 +1,43 @@
 //! fsmdb-node beside etcd: three processes each on loopback, fsync on, closed-loop clients.
 
+mod apply;
+mod compare;
 mod etcd;
+mod group;
+mod inside;
+mod kv;
 mod load;
 mod ports;
-
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
+mod replica;
+mod report;
+mod restart;
 
 use anyhow::Result;
-use clap::Parser;
+use clap::{Parser, Subcommand};
 
-use crate::etcd::Etcd;
-use crate::load::Ask;
-
-/// Measures proposals and reads of fsmdb-node and etcd, alternately.
+/// Measures fsmdb-node, beside etcd where both do the same.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// The etcd server; `install-etcd` fetches one.
-    #[arg(long, default_value = "target/etcd/etcd")]
-    etcd: PathBuf,
-    /// How many clients ask at the same time.
-    #[arg(long, value_delimiter = ',', default_value = "1,16,128")]
-    clients: Vec<usize>,
-    /// Seconds of each run.
-    #[arg(long, default_value_t = 3)]
-    seconds: u64,
+    #[command(subcommand)]
+    task: Option<Task>,
+    #[command(flatten)]
+    compare: compare::Arguments,
 }
 
-#[tokio::main]
-async fn main() -> Result<()> {
+#[derive(Debug, Subcommand)]
+enum Task {
+    Apply(apply::Arguments),
+    Restart(restart::Arguments),
+    Replica(replica::Arguments),
+}
+
+fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    let folder = tempfile::tempdir()?;
-    let etcd = Arc::new(Etcd::start(&arguments.etcd, folder.path(), 3).await?);
-    let time = Duration::from_secs(arguments.seconds);
-    for ask in [Ask::Put, Ask::Get, Ask::Stale] {
-        for clients in &arguments.clients {
-            let sample = load::run(&etcd, ask, *clients, time).await?;
-            println!("etcd {ask:?} {clients}: {sample:?}");
-        }
+    let runtime = tokio::runtime::Runtime::new()?;
+    match arguments.task {
+        None => compare::run(&arguments.compare, &runtime),
+        Some(Task::Apply(apply)) => apply::run(&apply, &runtime),
+        Some(Task::Restart(restart)) => restart::run(&restart, &runtime),
+        Some(Task::Replica(replica)) => replica::run(replica, &runtime),
     }
-    Ok(())
 }
