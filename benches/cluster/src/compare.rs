@@ -13,8 +13,8 @@ use crate::report::{Report, Row};
 
 /// Replicas of each group.
 const REPLICAS: usize = 3;
-/// What clients ask, where they are at fsmdb, how many, and the bars: the ratio of calls in a second
-/// that is reached at least, and that of median latencies at most.
+/// What clients ask, where they are at fsmdb, how many, and the bars: the ratio of calls in a
+/// second that is reached at least, and that of median latencies at most.
 type Case = (Ask, Place, usize, Option<f64>, Option<f64>);
 /// What is measured.
 const CASES: [Case; 13] = [

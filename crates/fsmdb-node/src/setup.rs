@@ -106,8 +106,8 @@ impl<F: Replicated> Setup<F> {
         self
     }
 
-    /// How snapshots are read: [`LoadOptions::missing_tables_are_empty`] for a build that has a table
-    /// more than the files that it starts from or is fed, for one.
+    /// How snapshots are read: [`LoadOptions::missing_tables_are_empty`] for a build that has a
+    /// table more than the files that it starts from or is fed, for one.
     #[must_use]
     pub fn load(mut self, options: fn() -> LoadOptions<'static>) -> Self {
         self.load = options;

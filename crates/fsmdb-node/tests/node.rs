@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use fsmdb::Revision;
 use fsmdb::raft::{Consistency, ProposeError, ReadError, Refusal, Role};
+use fsmdb_node::limits::DIGEST_CHECK_TICKS;
 use fsmdb_node::node::{MemberError, Node, NodeError, SessionError};
 use fsmdb_node::session::{SessionBounds, SessionRefusal};
 use group::{Command, Counters, Group, LIMIT, Settings, add, count, count_of};
@@ -359,6 +360,25 @@ fn a_replica_that_differs_from_the_others_stops_and_names_the_tables() {
     assert_eq!(tables, ["counters"]);
     let rest = group.node(2).read(Consistency::Linearizable).wait().expect("the others go on");
     assert_eq!(count(&rest, "a"), 20);
+}
+
+#[test]
+fn a_replica_of_another_build_is_not_held_to_the_digests_of_the_others() {
+    let (diverging, upgraded) = (Some(3), Some(3));
+    let settings = Settings { keeps_digests: true, diverging, upgraded, ..Settings::default() };
+    let group = Group::with(3, settings);
+    let leader = group.node(group.leader());
+    leader.propose(&Command::Diverge).wait().expect("applied").1.expect("taken");
+    for _ in 0..20 {
+        leader.propose(&add("a", 1)).wait().expect("applied").1.expect("taken");
+    }
+    // As long as several comparisons take; that they find what differs shows the test before.
+    thread::sleep(Duration::from_millis(20) * 3 * DIGEST_CHECK_TICKS);
+    for id in 1..=3 {
+        let status = group.node(id).status();
+        assert!(status.is_running, "{:?}", status.error);
+        assert_eq!(status.digest_alarm, None);
+    }
 }
 
 #[test]

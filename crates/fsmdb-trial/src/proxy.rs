@@ -28,7 +28,7 @@ pub struct Weather {
     /// Whether nothing arrives.
     pub is_cut: bool,
     /// How long each piece of at most
-    /// [`PROXY_CHUNK_BYTES`](crate::limits::PROXY_CHUNK_BYTES) takes.
+    /// [`PROXY_CHUNK_BYTES`] takes.
     pub delay: Duration,
     /// How many bytes pass in a second, if that is bounded.
     pub bytes_per_second: Option<u64>,

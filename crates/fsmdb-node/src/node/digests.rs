@@ -5,7 +5,8 @@
 //!
 //! # Invariants
 //!
-//! 1. Only notes of the same entry are compared, and the first entry that differs decides.
+//! 1. Only notes of the same entry are compared, between nodes of the same build, and the first
+//!    entry that differs decides.
 //! 2. Nobody stops for less than a majority of all members, except of two, where the leader counts
 //!    as right. What cannot be decided is an alarm in the status.
 //! 3. A node stops because its own note differs from what the leader says is right, never because
@@ -59,7 +60,7 @@ impl<F: Replicated> Replica<F> {
             let shared = Arc::clone(&self.shared);
             let done = Box::new(move |answer: Result<Vec<u8>, _>| {
                 let noted = match answer.ok().and_then(|bytes| decode::<Answer>(&bytes)) {
-                    Some(Answer::Digests(noted)) => Some(noted),
+                    Some(Answer::Digests { build, noted }) if build == shared.build => Some(noted),
                     _ => None,
                 };
                 // The raft thread has ended already, and nobody asks.

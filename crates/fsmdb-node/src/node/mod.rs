@@ -78,6 +78,8 @@ struct Shared<F: Replicated> {
     /// The confirmation that was asked for last.
     confirmed: Mutex<Option<Confirmed>>,
     notes: Arc<Notes>,
+    /// See [`Options::build`].
+    build: String,
     tick: Duration,
     deadline: Duration,
 }

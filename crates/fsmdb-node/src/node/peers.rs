@@ -46,8 +46,8 @@ impl<F: Replicated> Replica<F> {
                 door::send(respond, &Answer::Report(report));
             }
             Request::Digests => {
-                let notes = self.shared.notes.all();
-                door::send(respond, &Answer::Digests(notes));
+                let (build, noted) = (self.shared.build.clone(), self.shared.notes.all());
+                door::send(respond, &Answer::Digests { build, noted });
             }
             Request::EraseHistory { index } => self.erase_history(index, respond)?,
             Request::Diverged { index, tables } => {

@@ -83,7 +83,10 @@ pub(super) enum Answer {
     /// Done, or under way.
     Done,
     Report(Report),
-    Digests(Vec<Digests>),
+    Digests {
+        build: String,
+        noted: Vec<Digests>,
+    },
     /// Nothing is left of the log up to this entry, nor of snapshots from before it.
     Erased {
         index: u64,

@@ -78,11 +78,11 @@ pub struct Options {
     /// See [`PROPOSAL_BYTES_IN_FLIGHT_MAX`].
     pub proposal_bytes_max: usize,
     /// See [`DIGEST_ENTRIES`]; the same on every node, and of no effect where digests are not kept.
-    ///
-    /// 0 compares nothing. That is the setting for an upgrade, node by node, to a build that has a
-    /// table more or encodes rows or replies otherwise: what it encodes differs from what the
-    /// others do, and a node that differs from the majority stops.
     pub digest_entries: u64,
+    /// Names the build of the program, in a few words. Digests are compared only between nodes of
+    /// the same build: another one may encode the same rows in another way, and while a group is
+    /// upgraded node by node nobody shall stop for that.
+    pub build: String,
 }
 
 impl Default for Options {
@@ -93,6 +93,7 @@ impl Default for Options {
             proposals_max: PROPOSALS_IN_FLIGHT_MAX,
             proposal_bytes_max: PROPOSAL_BYTES_IN_FLIGHT_MAX,
             digest_entries: DIGEST_ENTRIES,
+            build: String::new(),
         }
     }
 }
@@ -187,6 +188,7 @@ fn shared_of<F: Replicated>(
         reads: Admission::new(READS_IN_FLIGHT_MAX, usize::MAX),
         confirmed: Mutex::new(None),
         notes: Arc::new(Notes::default()),
+        build: options.build.clone(),
         tick: options.tick,
         deadline: options.deadline,
     }

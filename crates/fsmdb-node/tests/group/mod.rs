@@ -121,6 +121,8 @@ pub(crate) struct Settings {
     pub(crate) tail_entries: u64,
     pub(crate) keeps_digests: bool,
     pub(crate) diverging: Option<u64>,
+    /// A node of another build than the rest.
+    pub(crate) upgraded: Option<u64>,
 }
 
 impl Default for Settings {
@@ -132,6 +134,7 @@ impl Default for Settings {
             tail_entries: 1000,
             keeps_digests: false,
             diverging: None,
+            upgraded: None,
         }
     }
 }
@@ -313,6 +316,7 @@ impl Group {
                 deadline: LIMIT,
                 proposals_max: self.settings.proposals_max,
                 digest_entries: 8,
+                build: if self.settings.upgraded == Some(id) { "2" } else { "1" }.to_owned(),
                 ..Options::default()
             },
         };
