@@ -126,7 +126,7 @@ pub(super) async fn serve(mesh: &Mesh, from: u64, seat: &Seat, stream: Stream) -
     };
     tokio::select! {
         error = reading => error,
-        error = write_answers(mesh, &answers, write) => error,
+        error = write_queue(mesh, &answers.waiting, |into| answers.take(into), write) => error,
     }
 }
 
@@ -158,9 +158,11 @@ fn hand_in(
     seat.deliver(|| mesh.inbound.request(from, body.to_vec(), Box::new(respond)))
 }
 
-async fn write_answers(
+/// Writes what a queue gives, whenever it says that something waits, and signs of life between.
+pub(super) async fn write_queue(
     mesh: &Mesh,
-    answers: &Answers,
+    waiting: &Notify,
+    take: impl Fn(&mut Vec<u8>) -> u64,
     mut write: impl AsyncWrite + Unpin,
 ) -> ConnectionError {
     let mut tick = interval(mesh.timing.keep_alive);
@@ -170,7 +172,7 @@ async fn write_answers(
         tokio::select! {
             biased;
             _ = tick.tick() => frame::encode(Kind::KeepAlive, &[], &mut bytes),
-            () = answers.waiting.notified() => frames = answers.take(&mut bytes),
+            () = waiting.notified() => frames = take(&mut bytes),
         }
         let limit = mesh.timing.silence;
         if let Err(error) = write_frames(&mut write, &bytes, frames, limit, &mesh.counters).await {

@@ -10,15 +10,15 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::AsyncRead;
 use tokio::sync::Notify;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
-use super::answers::Outcome;
+use super::answers::{Outcome, write_queue};
 use super::error::ConnectionError;
 use super::frame::{self, FrameError, Kind};
 use super::mesh::{Mesh, Peer, lock};
-use super::stream::{FrameReader, Stream, write_frames};
+use super::stream::{FrameReader, Stream};
 use crate::limits::{
     BATCH_BYTES_TARGET, REQUEST_QUEUE_BYTES_MAX, REQUEST_TIMEOUT_MAX, REQUESTS_IN_FLIGHT_MAX,
 };
@@ -211,30 +211,10 @@ pub(super) async fn ask(mesh: &Mesh, peer: &Peer, stream: Stream) -> ConnectionE
     lock(&peer.requests.state).connected = true;
     // What was asked during the attempt has woken nobody.
     peer.requests.waiting.notify_one();
+    let book = &peer.requests;
     tokio::select! {
-        error = write_requests(mesh, &peer.requests, write) => error,
-        error = read_answers(mesh, &peer.requests, frames) => error,
-    }
-}
-
-async fn write_requests(
-    mesh: &Mesh,
-    book: &RequestBook,
-    mut write: impl AsyncWrite + Unpin,
-) -> ConnectionError {
-    let mut tick = interval(mesh.timing.keep_alive);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        let (mut bytes, mut frames) = (Vec::new(), 1);
-        tokio::select! {
-            biased;
-            _ = tick.tick() => frame::encode(Kind::KeepAlive, &[], &mut bytes),
-            () = book.waiting.notified() => frames = book.take(&mut bytes),
-        }
-        let limit = mesh.timing.silence;
-        if let Err(error) = write_frames(&mut write, &bytes, frames, limit, &mesh.counters).await {
-            return error;
-        }
+        error = write_queue(mesh, &book.waiting, |into| book.take(into), write) => error,
+        error = read_answers(mesh, book, frames) => error,
     }
 }
 
