@@ -200,7 +200,7 @@ pub const READ_ERROR_BYTES_MAX: usize = 1024;
 ///
 /// A restart replays at most this many entries beyond the snapshot, and the log held in memory
 /// stays of this order. Reached, the core asks its shell for a snapshot in the background.
-pub const LOG_SNAPSHOT_ENTRIES: u64 = 20_000;
+pub const LOG_SNAPSHOT_ENTRIES: u64 = 100_000;
 
 /// Bytes of the Raft log after which a replica builds a snapshot, however few the entries.
 ///

@@ -48,6 +48,9 @@ pub(crate) struct Arguments {
     /// One round of short runs: does it work?
     #[arg(long)]
     quick: bool,
+    /// Only cases whose words contain this: `put`, `put 16`, `get 128 follower`.
+    #[arg(long, default_value = "")]
+    only: String,
     /// Where everything that was measured goes, as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -107,10 +110,11 @@ pub(crate) fn run(arguments: &Arguments, runtime: &Runtime) -> Result<()> {
     fsmdb.fill()?;
     let milliseconds = (seconds * 1e3) as u64;
     let mut groups = Groups { etcd, fsmdb, milliseconds, runs: 0 };
-    let mut rows: Vec<Row> = CASES.iter().map(row).collect();
+    let is_asked = |row: &Row| words(row).contains(&arguments.only);
+    let mut rows: Vec<Row> = CASES.iter().map(row).filter(is_asked).collect();
     for round in 0..rounds {
         for row in &mut rows {
-            eprintln!("round {round}: {:?} of {} at the {:?}", row.ask, row.clients, row.place);
+            eprintln!("round {round}: {}", words(row));
             // Neither is always the one that runs after the other.
             if round % 2 == 0 {
                 groups.run_etcd(row, runtime)?;
@@ -132,6 +136,10 @@ pub(crate) fn run(arguments: &Arguments, runtime: &Runtime) -> Result<()> {
 fn row(case: &Case) -> Row {
     let &(ask, place, clients, rate_bar, latency_bar) = case;
     Row { ask, place, clients, rate_bar, latency_bar, etcd: Vec::new(), fsmdb: Vec::new() }
+}
+
+fn words(row: &Row) -> String {
+    format!("{:?} {} {:?}", row.ask, row.clients, row.place).to_lowercase()
 }
 
 /// How busy the machine is, where that can be read.

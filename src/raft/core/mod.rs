@@ -181,7 +181,10 @@ impl Core {
 
     fn dispatch(&mut self, event: Event, actions: &mut Vec<Action>) -> Result<(), RaftError> {
         match event {
-            Event::Tick => self.tick(),
+            Event::Tick => {
+                self.tick();
+                self.write_commit(actions);
+            }
             Event::Receive(message) => self.receive(message),
             Event::Propose(proposals) => self.propose(proposals, actions),
             Event::Change { token, steps } => self.change(token, &steps, actions),

@@ -10,6 +10,8 @@
 //!    same term again, with other entries than those that its learners have.
 //! 5. A Ready that writes nothing waits for the batches before it, and for nothing when there are
 //!    none.
+//! 6. A commit index alone is not written: raft needs none to be durable, and each would wake the
+//!    log. It goes with the next batch, and with a tick when there is none until then.
 
 use std::collections::VecDeque;
 
@@ -23,6 +25,8 @@ use crate::raft::{Entry, HardState, Membership, Message, RaftError, SnapshotMeta
 #[derive(Debug, Default)]
 pub(super) struct Writing {
     waiting: VecDeque<Waiting>,
+    /// The number of the last Ready.
+    last_number: u64,
     /// The commit index of the last hard state given to the log, durable or not.
     written_commit: u64,
     /// The commit index that will be durable when everything given to the log is answered.
@@ -105,6 +109,7 @@ impl Core {
         self.applying.push(committed);
 
         let hard_state = commit.map(|commit| self.hard_state(commit));
+        self.writing.last_number = ready.number();
         let waiting = Waiting {
             number: ready.number(),
             writes: snapshot.is_some() || hard_state.is_some() || !entries.is_empty(),
@@ -137,13 +142,33 @@ impl Core {
     fn hard_state_to_write(&mut self, ready: &raft::Ready, change: u64) -> (Option<u64>, bool) {
         let forced = change > self.writing.promised_commit;
         let must_sync = ready.must_sync() || forced;
-        let writes = forced || ready.hs().is_some() || !ready.snapshot().is_empty();
-        let commit = writes.then_some(self.node.raft.raft_log.committed);
+        let committed = self.node.raft.raft_log.committed;
+        let is_new = ready.hs().is_some() || committed != self.writing.written_commit;
+        let writes = forced || !ready.snapshot().is_empty() || (must_sync && is_new);
+        let commit = writes.then_some(committed);
         self.writing.written_commit = commit.unwrap_or(self.writing.written_commit);
         if must_sync {
             self.writing.promised_commit = self.writing.written_commit;
         }
         (commit, must_sync)
+    }
+
+    /// Gives the log a commit index that no batch has taken with it.
+    pub(super) fn write_commit(&mut self, actions: &mut Vec<Action>) {
+        let (committed, number) = (self.node.raft.raft_log.committed, self.writing.last_number);
+        let is_written = committed <= self.writing.written_commit;
+        // Without a Ready nothing has changed since the log was read.
+        if is_written || number == 0 || !self.writing.waiting.is_empty() {
+            return;
+        }
+        self.writing.written_commit = committed;
+        let (writes, entries) = (true, false);
+        let (durable, snapshot, messages) = (None, None, Vec::new());
+        let waiting = Waiting { number, writes, entries, durable, snapshot, messages };
+        self.writing.waiting.push_back(waiting);
+        let hard_state = Some(self.hard_state(committed));
+        let (snapshot, entries, must_sync) = (None, Vec::new(), false);
+        actions.push(Action::Persist(Batch { number, snapshot, entries, hard_state, must_sync }));
     }
 
     fn hard_state(&self, commit: u64) -> HardState {
