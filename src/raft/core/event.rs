@@ -136,7 +136,8 @@ pub enum Action {
     /// Replace the state machine by this snapshot, whose batch is durable; nothing is given to
     /// apply meanwhile. Answer [`Event::Applied`] with its index.
     Install(SnapshotMeta),
-    /// Build a snapshot in the background from the state machine as it is now. Answer
+    /// Build a snapshot in the background from the state machine as it is now, or as it was at an
+    /// entry from [`Core::snapshot_from`](crate::raft::Core::snapshot_from) on. Answer
     /// [`Event::SnapshotBuilt`] or [`Event::SnapshotFailed`].
     BuildSnapshot,
     /// Call [`LogStore::compact_to`](crate::raft::LogStore::compact_to) with these.

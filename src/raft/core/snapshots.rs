@@ -89,13 +89,27 @@ impl Core {
         if self.snapshots.building || self.applying.installing.is_some() || !(wanted || grown) {
             return;
         }
-        // A snapshot from before the last membership change would lack whom it is for, and
-        // one from before the log would leave a gap. Raft asks again at the next heartbeat.
-        let changed = self.memberships.last_key_value().map_or(0, |(index, _)| *index);
-        if applied >= changed.max(self.node.store().first() - 1) && applied > 0 {
+        if applied >= self.complete_from() && applied > 0 {
             self.snapshots.building = true;
             actions.push(Action::BuildSnapshot);
         }
+    }
+
+    /// A snapshot from before the last membership change would lack whom it is for, and one from
+    /// before the log would leave a gap. Raft asks again at the next heartbeat.
+    fn complete_from(&self) -> u64 {
+        let changed = self.memberships.last_key_value().map_or(0, |(index, _)| *index);
+        changed.max(self.node.store().first() - 1)
+    }
+
+    /// The first entry that the snapshot which was asked for last may be as of: a shell that still
+    /// holds the state at an entry from there on can build it of that instead of the newest.
+    #[must_use]
+    pub fn snapshot_from(&self) -> u64 {
+        let Snapshots { recorded, unwanted, .. } = self.snapshots;
+        let applied = self.applying.applied;
+        let unwanted = if unwanted <= applied { unwanted } else { 0 };
+        self.complete_from().max(recorded + 1).max(unwanted).min(applied)
     }
 
     pub(super) fn snapshot_built(

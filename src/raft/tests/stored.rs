@@ -194,6 +194,29 @@ fn what_is_unwanted_is_compacted_without_a_tail_behind_a_snapshot_that_is_asked_
 }
 
 #[test]
+fn a_snapshot_may_be_of_an_entry_before_the_newest_as_far_as_the_core_says() {
+    let mut alone = Alone::elected(&[1]);
+    for token in 0..20 {
+        alone.propose(token);
+    }
+    let status = alone.core.status();
+    let (newest, term) = (status.applied, status.term);
+    assert!(alone.core.snapshot_from() <= newest - 10);
+    let index = newest - 10;
+    let reference = b"s".to_vec();
+    let actions = alone.core.step(Event::SnapshotBuilt { index, term, reference });
+    let Some(Action::Compact { snapshot, .. }) = actions.first() else { panic!("{actions:?}") };
+    assert_eq!(snapshot.index, index);
+    assert_eq!(alone.core.snapshot_from(), index + 1, "it is recorded");
+    assert!(alone.core.step(Event::Compact { index: newest - 3 }).contains(&Action::BuildSnapshot));
+    assert_eq!(alone.core.snapshot_from(), newest - 3, "what is before is unwanted");
+    let (index, reference) = (newest - 3, b"t".to_vec());
+    let actions = alone.core.step(Event::SnapshotBuilt { index, term, reference });
+    assert!(!actions.contains(&Action::BuildSnapshot), "{actions:?}");
+    assert_eq!(alone.core.status().first_index, newest - 2);
+}
+
+#[test]
 fn what_is_unwanted_is_compacted_at_once_behind_a_snapshot_that_is_there() {
     let mut alone = Alone::elected(&[1]);
     for token in 0..20 {
