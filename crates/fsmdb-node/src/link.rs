@@ -38,6 +38,15 @@ pub enum LinkError {
     Lost,
 }
 
+/// What is sent as the file of a snapshot: some bytes, and behind them the content of files.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Parcel {
+    /// What comes first.
+    pub head: Vec<u8>,
+    /// What follows, in this order.
+    pub files: Vec<PathBuf>,
+}
+
 /// Called with the outcome of one sent snapshot: whether the receiver has all of it, verified.
 pub type SnapshotDone = Box<dyn FnOnce(bool) + Send>;
 
@@ -59,6 +68,14 @@ pub trait Transport: Send + Sync + 'static {
     /// Sends the file at `path` and then the snapshot message, apart from other messages.
     fn send_snapshot(&self, message: Message, path: PathBuf, done: SnapshotDone);
 
+    /// As [`send_snapshot`](Self::send_snapshot), of what has changed since a snapshot that the
+    /// receiver has said it holds. A transport that does without sends nothing, and the whole file
+    /// is asked for instead.
+    fn send_parcel(&self, message: Message, parcel: Parcel, done: SnapshotDone) {
+        drop((message, parcel));
+        done(false);
+    }
+
     /// Sends a request of the application (a forwarded proposal or read) and waits for its answer
     /// at most `timeout`. Never sent twice.
     fn request(&self, to: u64, body: Vec<u8>, timeout: Duration, done: RequestDone);
@@ -72,8 +89,8 @@ pub trait Inbound: Send + Sync + 'static {
     /// A message of Raft arrived from `message.from()`, which is authenticated.
     fn message(&self, message: Message);
 
-    /// A snapshot arrived whole at `path` and its bytes are verified; the node takes the file away
-    /// (by renaming it) and answers whether it has taken it.
+    /// What was sent of a snapshot, its file or a parcel, arrived whole at `path` and its bytes are
+    /// verified; the node takes the file away (by renaming it) and answers whether it has taken it.
     fn snapshot(&self, message: Message, path: PathBuf, done: SnapshotDone);
 
     /// A request of a peer's application.
