@@ -115,6 +115,22 @@ pub const SNAPSHOT_FILE_BYTES_MAX: u64 = 256 << 30;
 /// Bytes of a snapshot file in one frame, each with its checksum.
 pub const SNAPSHOT_CHUNK_BYTES: usize = 1 << 20;
 
+/// How many times larger than its changes a snapshot file is at least, for them to be sent in its
+/// place. Larger ones are not kept: whoever gets them writes the whole file anyway.
+pub const CHANGES_SHARE: u64 = 2;
+
+/// Files of changes that lead from one snapshot to a later one and are sent together; also how many
+/// are kept. A receiver whose snapshot is older gets the whole file.
+pub const CHANGES_FILES_MAX: usize = 64;
+
+/// Attempts to send one receiver changes in the place of one snapshot: one, and one that goes on
+/// where the first was cut. Then it gets the whole file.
+pub const CHANGES_ATTEMPTS_MAX: u32 = 2;
+
+/// Ticks that a receiver has for saying of which snapshots it holds the files. Then it gets the
+/// whole file.
+pub const HELD_ANSWER_TICKS: u32 = 10;
+
 /// Bytes of a snapshot that are sent in a second, unless the configuration says otherwise: half of
 /// a gigabit, so that messages beside it stay quick.
 pub const SNAPSHOT_BYTES_PER_SECOND: u64 = 64 << 20;

@@ -5,25 +5,27 @@
 //! 1. Whether a node founds its group or joins one is written once, in its log; what a later start
 //!    says of it changes nothing.
 //! 2. The directory is locked as long as the node's log lives.
+//! 3. What received changes come to is verified as a whole file is. For a snapshot that they did
+//!    not lead to no file is named to begin from any more, so that it is sent whole.
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fsmdb::raft::{Config, Membership};
 use fsmdb::{LoadOptions, Machine, SaveOptions, Snapshot};
 use slog::Logger;
 
-use crate::link::Transport;
-use crate::node::{Node, NodeError, Options, Parts, SnapshotStore, SnapshotStoreError};
+use crate::link::{Parcel, Transport};
+use crate::node::{Changes, Node, NodeError, Options, Parts, SnapshotStore, SnapshotStoreError};
 use crate::session::{Replicated, Sessions};
 use crate::storage::{
-    DataDir, EngineLog, Housekeeper, Identity, LogOptions, SnapshotFiles, SnapshotReference,
-    StorageError, recover,
+    DataDir, EngineLog, Housekeeper, Identity, Links, LogOptions, SnapshotFiles, SnapshotReference,
+    StorageError, head_of, recover,
 };
 use crate::transport::{Security, TcpTransport, TransportConfig};
 
@@ -115,7 +117,9 @@ impl<F: Replicated> Setup<F> {
     }
 
     /// After how many entries a snapshot is built, and how many entries are kept behind one; see
-    /// [`Config::snapshot_entries`] and [`Config::tail_entries`].
+    /// [`Config::snapshot_entries`] and [`Config::tail_entries`]. The same on every node: where
+    /// digests are kept, snapshots are of entries whose index is a multiple of `every`, and a node
+    /// that holds one which others hold as well is sent what has changed since, not the whole.
     #[must_use]
     pub fn snapshots(mut self, every: u64, tail: u64) -> Self {
         self.snapshots = Some((every, tail));
@@ -213,8 +217,14 @@ impl<F: Replicated> Node<F> {
         let mut tcp = TransportConfig::new(identity.node, cluster, boot, listen, folder, security);
         tcp.peers.clone_from(&setup.addresses);
         let (files, arriving) = (directory.snapshots(), directory.path().join(ARRIVING));
-        let load = setup.load;
-        let snapshots = Files { files, arriving, housekeeper: log.housekeeper(), load };
+        let snapshots = Files {
+            links: Links::open(files.folder().to_owned())?,
+            files,
+            arriving,
+            housekeeper: log.housekeeper(),
+            load: setup.load,
+            missed: Mutex::default(),
+        };
         let parts = Parts {
             config,
             machine,
@@ -237,9 +247,46 @@ impl<F: Replicated> Node<F> {
 #[derive(Debug)]
 struct Files {
     files: SnapshotFiles,
+    links: Links,
     arriving: PathBuf,
     housekeeper: Housekeeper,
     load: fn() -> LoadOptions<'static>,
+    /// The last snapshot that changes were sent for in vain.
+    missed: Mutex<Vec<u8>>,
+}
+
+impl Files {
+    fn missed(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.missed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It may hold what was erased since, and no core takes it.
+    fn refuse_outdated(&self, index: u64) -> Result<(), SnapshotStoreError> {
+        if self.housekeeper.is_outdated(index) {
+            return Err(failed(format!("a snapshot of {index} is older than the recorded one")));
+        }
+        Ok(())
+    }
+
+    /// Puts changes together with the file that they begin from, and takes what comes out; nothing
+    /// when the received file is not of changes.
+    fn adopt_changes(
+        &self,
+        expected: &SnapshotReference,
+        received: &Path,
+    ) -> Result<Option<SnapshotReference>, SnapshotStoreError> {
+        let (_, held) = self.housekeeper.recorded();
+        let Some(whole) = self.files.compose(received, expected, &held).map_err(failed)? else {
+            return Ok(None);
+        };
+        let adopt = || self.files.adopt(&whole, &expected.to_bytes()).map_err(failed);
+        let adopted = self.refuse_outdated(expected.index).and_then(|()| adopt());
+        if adopted.is_err() {
+            // What cannot be removed now is removed by the next open of the directory.
+            let _ = fs::remove_file(&whole);
+        }
+        adopted.map(Some)
+    }
 }
 
 fn failed(error: impl fmt::Display) -> SnapshotStoreError {
@@ -258,15 +305,46 @@ impl SnapshotStore for Files {
         Ok((built.reference, bytes))
     }
 
+    fn build_changes(
+        &self,
+        base: &Snapshot,
+        snapshot: &Snapshot,
+        reference: &[u8],
+    ) -> Result<(), SnapshotStoreError> {
+        let whole = SnapshotReference::parse(reference).map_err(failed)?.bytes;
+        self.links.build(base, snapshot, whole).map_err(failed)
+    }
+
+    fn changes(&self, reference: &[u8]) -> Vec<Changes> {
+        let Ok(newest) = SnapshotReference::parse(reference) else { return Vec::new() };
+        let links = self.links.leading_to(&newest);
+        let from = |first: usize| {
+            let taken = || links[..=first].iter().rev();
+            let head = head_of(links[first].from, taken().map(|link| link.bytes).collect());
+            let bytes = taken().map(|link| link.bytes).sum::<u64>() + head.len() as u64;
+            let files = taken().map(|link| self.links.path(link)).collect();
+            Changes::new(links[first].from, Parcel { head, files }, bytes)
+        };
+        (0..links.len()).map(from).collect()
+    }
+
+    fn held(&self, reference: &[u8]) -> Vec<u64> {
+        if *self.missed() == reference {
+            return Vec::new();
+        }
+        self.housekeeper.recorded().1.into_iter().map(|at| at.index).collect()
+    }
+
     fn path(&self, reference: &[u8]) -> Result<PathBuf, SnapshotStoreError> {
         self.files.path_of(reference).map_err(failed)
     }
 
     fn adopt(&self, reference: &[u8], file: &Path) -> Result<Vec<u8>, SnapshotStoreError> {
-        let index = SnapshotReference::parse(reference).map_err(failed)?.index;
-        // It may hold what was erased since, and no core takes it.
-        if self.housekeeper.is_outdated(index) {
-            return Err(failed(format!("a snapshot of {index} is older than the recorded one")));
+        let expected = SnapshotReference::parse(reference).map_err(failed)?;
+        self.refuse_outdated(expected.index)?;
+        let changed = self.adopt_changes(&expected, file);
+        if let Some(adopted) = changed.inspect_err(|_| reference.clone_into(&mut self.missed()))? {
+            return Ok(adopted.to_bytes());
         }
         Ok(self.files.adopt(file, reference).map_err(failed)?.to_bytes())
     }
@@ -276,14 +354,21 @@ impl SnapshotStore for Files {
         Ok(Box::new(io::BufReader::with_capacity(READ_BYTES, file)))
     }
 
-    fn retain(&self, _recorded: &[u8]) -> Result<(), SnapshotStoreError> {
-        self.housekeeper.run().map(drop).map_err(|error: StorageError| failed(error))
+    fn retain(&self, recorded: &[u8]) -> Result<(), SnapshotStoreError> {
+        self.housekeeper.run().map_err(|error: StorageError| failed(error))?;
+        // The founding has no file, and nothing leads to it.
+        let recorded = SnapshotReference::parse(recorded).ok();
+        recorded.map_or(Ok(()), |recorded| self.links.retain(&recorded).map_err(failed))
     }
 
     fn erase(&self) -> Result<(), SnapshotStoreError> {
+        self.links.erase(self.housekeeper.recorded().0).map_err(failed)?;
         self.housekeeper.erase(&self.arriving).map_err(failed)
     }
 }
 
 /// Bytes that are read from a file at once.
 const READ_BYTES: usize = 128 * 1024;
+
+#[cfg(test)]
+mod tests;

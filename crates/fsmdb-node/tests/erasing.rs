@@ -205,6 +205,10 @@ fn no_file_of_any_node_has_what_was_erased_and_a_restart_of_all_goes_on() {
     for id in [1, 2, 3] {
         until("the command is in every log", || !with_canary(&group.path(id)).is_empty());
     }
+    until("a file of changes has it", || {
+        let is_link = |path: &PathBuf| path.to_string_lossy().contains("/incr-");
+        with_canary(group.folder.path()).iter().any(is_link)
+    });
     let report = group.erase(2, at);
     assert_erased(&report, at, &[1, 2, 3]);
     assert_eq!(report.nodes.len(), 3);

@@ -310,6 +310,29 @@ fn a_leader_that_is_stopped_hands_over_and_answers_everybody() {
 }
 
 #[test]
+fn a_follower_that_does_not_say_which_files_it_holds_is_fed_by_a_whole_one() {
+    let settings = Settings { snapshot_entries: 50, tail_entries: 10, ..Settings::default() };
+    let group = Group::with(3, settings);
+    let leader = group.leader();
+    let follower = group.other_than(leader);
+    group.net.isolate(follower);
+    let behind = group.node(follower).status().raft.last_index;
+    group::until("the follower's entries were compacted", || {
+        group.node(leader).propose(&add("a", 1)).wait().expect("applied").1.expect("taken");
+        group.node(leader).status().raft.first_index > behind + 1
+    });
+    // As of a node of an older version, which does not understand the request.
+    group.net.lose_answers(true);
+    group.net.heal();
+    let written = count(&group.node(leader).read_stale(), "a");
+    group::until("the follower has caught up", || {
+        count(&group.node(follower).read_stale(), "a") == written
+    });
+    assert!(group.node(follower).metrics().contains("fsmdb_snapshots_installed_total 1"));
+    assert!(group.node(leader).metrics().contains("fsmdb_snapshots_sent_as_changes_total 0"));
+}
+
+#[test]
 fn a_restarted_node_comes_back_to_where_the_log_is() {
     let settings = Settings { snapshot_entries: 30, tail_entries: 5, ..Settings::default() };
     let mut group = Group::with(3, settings);

@@ -5,7 +5,7 @@
 //! 1. Entries are applied in the order of the log; a snapshot is installed between them. Nothing is
 //!    skipped: when the state machine fails, the node stops.
 //! 2. A proposal is answered after its entry was published.
-//! 3. Digests are noted at the same entries on every node.
+//! 3. Digests are noted, and states marked for snapshot files, at the same entries on every node.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,6 +18,7 @@ use super::error::NodeError;
 use super::inbox::Inbox;
 use super::job::Waiter;
 use super::mail::Mail;
+use super::marks::Marks;
 use super::snapshots::SnapshotStore;
 use crate::limits::DIGESTS_KEPT;
 use crate::metrics::Metrics;
@@ -59,6 +60,7 @@ pub(super) struct Applier<F: Replicated> {
     pub(super) inbox: Arc<Inbox<Mail<F::Reply>>>,
     pub(super) snapshots: Arc<dyn SnapshotStore>,
     pub(super) notes: Arc<Notes>,
+    pub(super) marks: Arc<Marks>,
     /// Entries between two notes; nothing when digests are not kept.
     pub(super) digest_entries: Option<u64>,
     pub(super) metrics: Arc<Metrics>,
@@ -103,6 +105,13 @@ impl<F: Replicated> Applier<F> {
                 _ => self.machine.skip(at)?,
             }
             self.note(at.index)?;
+            if self.marks.is_at(at.index) {
+                self.marks.set(self.machine.read());
+            }
+        }
+        if let Some(erased) = self.machine.db().erased_at() {
+            // In the database of a machine that is the index of the entry.
+            self.marks.erased(erased.0);
         }
         self.metrics.apply_seconds.observe(clock::now() - started);
         if are_members_changed {
@@ -124,6 +133,7 @@ impl<F: Replicated> Applier<F> {
     fn install(&self, snapshot: &SnapshotMeta) -> Result<u64, NodeError> {
         install(&self.machine, &*self.snapshots, snapshot)?;
         self.notes.clear();
+        self.marks.begin(self.machine.read());
         self.metrics.snapshots_installed.inc();
         // The raft thread has ended already, and nobody asks.
         let _ = self.inbox.post(Mail::MembersChanged);

@@ -12,6 +12,7 @@ use super::error::{MemberError, NodeError, SnapshotStoreError};
 use super::job::Job;
 use super::pending::{Slot, Waiting as _};
 use super::request::{Answer, Request};
+use super::sending::Sending;
 use super::snapshots::Built;
 use crate::link::{Responder, SnapshotDone};
 
@@ -70,9 +71,13 @@ pub(super) enum Mail<R> {
     /// The addresses of members may be others.
     MembersChanged,
     Built(Result<Built, SnapshotStoreError>),
+    /// What the receiver of a snapshot holds, which is sent now.
+    Held(Sending<R>, Vec<u64>),
     SnapshotSent {
         to: u64,
         is_taken: bool,
+        /// Whether changes were sent in its place.
+        are_changes: bool,
     },
     /// A forwarded proposal that the leader did not take; nothing was appended.
     NotTaken(Job<R>, ProposeError),

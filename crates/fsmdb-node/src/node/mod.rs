@@ -1,9 +1,9 @@
 //! One node of a Raft group: a replica of the database with everything around it.
 //!
 //! `start.rs` makes it, `replica.rs` is the raft thread, `log_thread.rs`, `apply.rs` and
-//! `snapshots.rs` are the other three. `proposals.rs`, `reads.rs`, `peers.rs` and `digests.rs` are
-//! what the raft thread does for users and peers; `members.rs`, `client.rs` and `erasing.rs` what
-//! users ask for beside.
+//! `snapshots.rs` are the other three; `marks.rs` is what two of them hold. `proposals.rs`,
+//! `reads.rs`, `peers.rs`, `sending.rs` and `digests.rs` are what the raft thread does for users
+//! and peers; `members.rs`, `client.rs` and `erasing.rs` what users ask for beside.
 //!
 //! # Invariants
 //!
@@ -25,6 +25,7 @@ mod inbox;
 mod job;
 mod log_thread;
 mod mail;
+mod marks;
 mod members;
 mod peers;
 mod pending;
@@ -32,6 +33,7 @@ mod proposals;
 mod reads;
 mod replica;
 mod request;
+mod sending;
 mod snapshots;
 mod start;
 mod status;
@@ -49,7 +51,7 @@ pub use client::{Session, SessionError};
 pub use erasing::{ErasureReport, NodeErasure};
 pub use error::{MemberError, NodeError, SnapshotStoreError};
 pub use pending::{Ending, Pending};
-pub use snapshots::SnapshotStore;
+pub use snapshots::{Changes, SnapshotStore};
 pub use start::{Options, Parts};
 pub use status::{NodeStatus, Queues, StatusChange};
 
@@ -58,6 +60,7 @@ use self::apply::Notes;
 use self::inbox::Inbox;
 use self::job::{Job, Proposed, Waiter};
 use self::mail::{Asker, Mail, ReadJob};
+use self::marks::Marks;
 use self::pending::{Slot, Waiting};
 use self::reads::Confirmed;
 use self::request::{Answer, Request};
@@ -78,6 +81,7 @@ struct Shared<F: Replicated> {
     /// The confirmation that was asked for last.
     confirmed: Mutex<Option<Confirmed>>,
     notes: Arc<Notes>,
+    marks: Arc<Marks>,
     /// See [`Options::build`].
     build: String,
     tick: Duration,

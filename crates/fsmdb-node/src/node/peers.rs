@@ -50,6 +50,10 @@ impl<F: Replicated> Replica<F> {
                 door::send(respond, &Answer::Digests { build, noted });
             }
             Request::EraseHistory { index } => self.erase_history(index, respond)?,
+            Request::SnapshotsHeld { reference } => {
+                let indexes = self.snapshots.held(&reference);
+                door::send(respond, &Answer::SnapshotsHeld { indexes });
+            }
             Request::Diverged { index, tables } => {
                 door::send(respond, &Answer::Done);
                 if self.leader == Some(from) {

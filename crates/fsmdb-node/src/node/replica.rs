@@ -15,7 +15,7 @@ use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
-use fsmdb::raft::{Action, Committed, Core, Event, MemberChange, Membership, Message, Role};
+use fsmdb::raft::{Action, Committed, Core, Event, MemberChange, Membership, Role};
 
 use super::Shared;
 use super::apply::ApplyJob;
@@ -29,6 +29,7 @@ use super::mail::Mail;
 use super::pending::Waiting;
 use super::reads::Reads;
 use super::request::{Answer, Refused};
+use super::sending::Attempts;
 use super::snapshots::{SnapshotStore, Work};
 use crate::link::{Responder, Transport};
 use crate::session::Replicated;
@@ -64,6 +65,8 @@ pub(super) struct Replica<F: Replicated> {
     pub(super) timers: Vec<(Instant, Weak<dyn Waiting>)>,
     pub(super) reads: Reads,
     pub(super) comparing: Comparing,
+    /// Attempts to send changes in the place of a whole snapshot.
+    pub(super) attempts: Attempts,
     /// Erasures of history that wait for the core, with their entries.
     pub(super) erasures: Vec<(u64, Responder)>,
     /// Addresses that the node was started with, its own among them.
@@ -191,9 +194,12 @@ impl<F: Replicated> Replica<F> {
                 self.shared.board.post(|status| status.snapshot_error = Some(error.reason));
                 self.step(Event::SnapshotFailed)?;
             }
-            Mail::SnapshotSent { to, is_taken } => {
+            Mail::Held(sending, held) => self.send_to_holder(sending, &held),
+            Mail::SnapshotSent { to, is_taken, are_changes } => {
                 if is_taken {
+                    self.attempts.forget(to);
                     self.shared.metrics.snapshots_sent.inc();
+                    self.shared.metrics.snapshots_sent_as_changes.inc_by(u64::from(are_changes));
                 }
                 self.step(Event::SnapshotSent { to, ok: is_taken })?;
             }
@@ -248,7 +254,7 @@ impl<F: Replicated> Replica<F> {
                     events.push_back(Event::Unreachable(to));
                 }
             }
-            Action::SendSnapshot(message) => self.send_snapshot(message, events),
+            Action::SendSnapshot(message) => self.send_snapshot(message),
             Action::Persist(batch) => self.hand_to_log(LogJob::Write(batch)),
             Action::Apply(entries) => self.hand_to_apply(entries),
             Action::Install(snapshot) => {
@@ -258,7 +264,9 @@ impl<F: Replicated> Replica<F> {
                 let _ = self.threads.apply.post(ApplyJob::Install(snapshot));
             }
             Action::BuildSnapshot => {
-                let work = Work::Build(self.shared.machine.read());
+                // A mark is a state of which the others build files as well.
+                let mark = self.shared.marks.take(self.core.snapshot_from());
+                let work = Work::Build(mark.unwrap_or_else(|| self.shared.machine.read()));
                 // The background thread has panicked; its mail says so.
                 let _ = self.threads.background.post(work);
             }
@@ -326,18 +334,6 @@ impl<F: Replicated> Replica<F> {
         }
     }
 
-    /// Hands the snapshot to the transport, which answers by mail, also when it forgets to.
-    fn send_snapshot(&mut self, message: Message, events: &mut VecDeque<Event>) {
-        let to = message.to();
-        let Ok(path) = self.snapshots.path(message.snapshot_reference()) else {
-            events.push_back(Event::SnapshotSent { to, ok: false });
-            return;
-        };
-        let report = Report { to, is_taken: false, shared: Arc::clone(&self.shared) };
-        let done = Box::new(move |is_taken| report.tell(is_taken));
-        self.transport.send_snapshot(message, path, done);
-    }
-
     fn role_changed(&mut self, role: Role, leader: Option<u64>) {
         let metrics = &self.shared.metrics;
         if role == Role::Candidate && self.role != Role::Candidate {
@@ -400,24 +396,4 @@ pub(super) fn all_of(members: &Membership) -> Vec<u64> {
     all.sort_unstable();
     all.dedup();
     all
-}
-
-/// Tells the raft thread what became of a snapshot on its way, by its drop.
-struct Report<F: Replicated> {
-    to: u64,
-    is_taken: bool,
-    shared: Arc<Shared<F>>,
-}
-
-impl<F: Replicated> Report<F> {
-    fn tell(mut self, is_taken: bool) {
-        self.is_taken = is_taken;
-    }
-}
-
-impl<F: Replicated> Drop for Report<F> {
-    fn drop(&mut self) {
-        // The raft thread has ended already, and nobody asks.
-        let _ = self.shared.inbox.post(Mail::SnapshotSent { to: self.to, is_taken: self.is_taken });
-    }
 }

@@ -39,6 +39,11 @@ pub(super) enum Request {
     Diverged { index: u64, tables: Vec<TableDigest> },
     /// Let nothing be left of the log up to this entry, nor of snapshots from before it.
     EraseHistory { index: u64 },
+    /// Say of which snapshots you hold the files, to be sent changes in the place of this one.
+    SnapshotsHeld {
+        #[serde(with = "serde_bytes")]
+        reference: Vec<u8>,
+    },
 }
 
 /// What a node says of itself.
@@ -93,6 +98,10 @@ pub(super) enum Answer {
     },
     NotErased {
         reason: String,
+    },
+    /// The files of the snapshots at these entries are here.
+    SnapshotsHeld {
+        indexes: Vec<u64>,
     },
 }
 

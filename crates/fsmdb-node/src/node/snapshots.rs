@@ -4,6 +4,8 @@
 //!
 //! 1. What the thread was given is answered, unless the node has stopped.
 //! 2. Files are forgotten only after the log has recorded a newer snapshot.
+//! 3. The changes that lead to a snapshot are written before it is told of: whoever waits for it is
+//!    sent those. Without them its whole file is sent.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,8 +17,9 @@ use super::door;
 use super::error::SnapshotStoreError;
 use super::inbox::Inbox;
 use super::mail::Mail;
+use super::marks::Marks;
 use super::request::Answer;
-use crate::link::Responder;
+use crate::link::{Parcel, Responder};
 use crate::metrics::Metrics;
 
 /// Where a node keeps the snapshot files of its state.
@@ -31,6 +34,38 @@ pub trait SnapshotStore: Send + Sync + 'static {
     /// The words of the store. The node goes on; it tries again later.
     fn build(&self, snapshot: &Snapshot) -> Result<(Vec<u8>, u64), SnapshotStoreError>;
 
+    /// Writes what has changed from `base`, of which a file was built or installed before, to
+    /// `snapshot`, whose file is that of `reference`: to be sent in its place to who holds the file
+    /// of `base`. The one provided here writes nothing, and so do others when it is not worth it.
+    ///
+    /// # Errors
+    ///
+    /// The words of the store. The node goes on.
+    fn build_changes(
+        &self,
+        base: &Snapshot,
+        snapshot: &Snapshot,
+        reference: &[u8],
+    ) -> Result<(), SnapshotStoreError> {
+        let _ = (base, snapshot, reference);
+        Ok(())
+    }
+
+    /// What can be sent to a node that holds another file in the place of that of a reference, from
+    /// the newest of these to the oldest. Must not wait for a disk. The one provided here has none.
+    fn changes(&self, reference: &[u8]) -> Vec<Changes> {
+        let _ = reference;
+        Vec::new()
+    }
+
+    /// The entries of the snapshots whose files are here, to be told to who could send changes in
+    /// the place of the file of a reference; [`adopt`](Self::adopt) is given them then. Must not
+    /// wait for a disk. The one provided here names none.
+    fn held(&self, reference: &[u8]) -> Vec<u64> {
+        let _ = reference;
+        Vec::new()
+    }
+
     /// The file of a reference, to be sent.
     ///
     /// # Errors
@@ -38,8 +73,8 @@ pub trait SnapshotStore: Send + Sync + 'static {
     /// The words of the store, when the file is not there.
     fn path(&self, reference: &[u8]) -> Result<PathBuf, SnapshotStoreError>;
 
-    /// Takes a received file into the store, by renaming it, durably. Answers with this store's
-    /// own reference to it.
+    /// Takes a received file into the store, by renaming it, durably; or the file that received
+    /// changes come to. Answers with this store's own reference to it.
     ///
     /// # Errors
     ///
@@ -78,6 +113,26 @@ pub trait SnapshotStore: Send + Sync + 'static {
     }
 }
 
+/// What has changed from one snapshot to another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Changes {
+    /// The entry of the snapshot that they begin from.
+    pub base: u64,
+    /// What is sent.
+    pub parcel: Parcel,
+    /// How long it is.
+    pub bytes: u64,
+}
+
+impl Changes {
+    /// Changes since the snapshot at entry `base`.
+    #[must_use]
+    pub fn new(base: u64, parcel: Parcel, bytes: u64) -> Self {
+        Self { base, parcel, bytes }
+    }
+}
+
 /// What the background thread is asked for.
 pub(super) enum Work {
     Build(Snapshot),
@@ -100,6 +155,7 @@ pub(super) fn run<R: Send>(
     store: &dyn SnapshotStore,
     work: &Inbox<Work>,
     inbox: &Arc<Inbox<Mail<R>>>,
+    marks: &Marks,
     metrics: &Metrics,
 ) {
     let mut taken = Vec::new();
@@ -107,8 +163,14 @@ pub(super) fn run<R: Send>(
         for work in taken.drain(..) {
             match work {
                 Work::Build(snapshot) => {
-                    let built = Mail::Built(build(store, &snapshot, metrics));
-                    if inbox.post(built).is_err() {
+                    let built = build(store, &snapshot, metrics);
+                    if let Ok(built) = &built
+                        && let Some(base) = marks.built(&snapshot)
+                        && store.build_changes(&base, &snapshot, &built.reference).is_err()
+                    {
+                        metrics.snapshots_failed.inc();
+                    }
+                    if inbox.post(Mail::Built(built)).is_err() {
                         return;
                     }
                 }
@@ -119,6 +181,7 @@ pub(super) fn run<R: Send>(
                     }
                 }
                 Work::Erase { scrubbed, askers } => {
+                    marks.erased(scrubbed.unwrap_or(0));
                     let answer = erase(store, scrubbed);
                     askers.into_iter().for_each(|asker| door::send(asker, &answer));
                 }

@@ -26,8 +26,10 @@ use super::error::NodeError;
 use super::inbox::Inbox;
 use super::log_thread::Writer;
 use super::mail::Mail;
+use super::marks::Marks;
 use super::reads::Reads;
 use super::replica::{Replica, Threads};
+use super::sending::Attempts;
 use super::snapshots::{self, SnapshotStore};
 use super::status::Board;
 use super::{Node, Shared};
@@ -126,8 +128,9 @@ impl<F: Replicated> Node<F> {
         let Parts { config, machine, log, snapshots, addresses, logger, options } = parts;
         let applied = machine.applied().index;
         let (id, snapshot) = (config.id, recovered.snapshot.clone());
+        let interval = config.snapshot_entries;
         let core = Core::new(config, recovered, applied, &logger)?;
-        let shared = Arc::new(shared_of(id, machine, &options));
+        let shared = Arc::new(shared_of(id, machine, &options, interval));
         shared.board.post(|status| {
             (status.is_running, status.raft, status.snapshot_index) =
                 (true, core.status(), snapshot.index);
@@ -157,6 +160,7 @@ impl<F: Replicated> Node<F> {
             timers: Vec::new(),
             reads: Reads::default(),
             comparing: Comparing::default(),
+            attempts: Attempts::default(),
             erasures: Vec::new(),
             addresses,
             members: snapshot.membership,
@@ -177,7 +181,10 @@ fn shared_of<F: Replicated>(
     id: u64,
     machine: Machine<Sessions<F>>,
     options: &Options,
+    interval: u64,
 ) -> Shared<F> {
+    let marks = Marks::new(machine.db().keeps_digests().then_some(interval));
+    marks.begin(machine.read());
     Shared {
         id,
         inbox: Arc::new(Inbox::new()),
@@ -188,6 +195,7 @@ fn shared_of<F: Replicated>(
         reads: Admission::new(READS_IN_FLIGHT_MAX, usize::MAX),
         confirmed: Mutex::new(None),
         notes: Arc::new(Notes::default()),
+        marks: Arc::new(marks),
         build: options.build.clone(),
         tick: options.tick,
         deadline: options.deadline,
@@ -221,12 +229,14 @@ fn start_threads<F: Replicated, L: LogStore>(
         inbox: Arc::clone(&shared.inbox),
         snapshots: Arc::clone(store),
         notes: Arc::clone(&shared.notes),
+        marks: Arc::clone(&shared.marks),
         digest_entries,
         metrics: Arc::clone(&shared.metrics),
     };
     let (work, inbox) = (Arc::clone(&threads.background), Arc::clone(&shared.inbox));
     let (store, metrics) = (Arc::clone(store), Arc::clone(&shared.metrics));
-    let background = move || snapshots::run(&*store, &work, &inbox, &metrics);
+    let marks = Arc::clone(&shared.marks);
+    let background = move || snapshots::run(&*store, &work, &inbox, &marks, &metrics);
     let log_thread = watched(shared, "log", move || writer.run());
     threads.handles.push(log_thread?);
     threads.handles.push(watched(shared, "apply", move || applier.run())?);

@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread;
 
+use fsmdb::Applied;
 use fsmdb::raft::LogError;
 use raft_engine::Engine;
 
@@ -94,6 +95,13 @@ impl Housekeeper {
     #[must_use]
     pub fn is_outdated(&self, index: u64) -> bool {
         index < self.shared.named().index
+    }
+
+    /// The index of the snapshot that the log names, and the entries of all whose files it needs.
+    pub(crate) fn recorded(&self) -> (u64, Vec<Applied>) {
+        let named = self.shared.named();
+        let entries = named.names.iter().filter_map(|name| reference::parse_name(name));
+        (named.index, entries.collect())
     }
 
     fn sweep_snapshots(&self) -> Result<usize, StorageError> {

@@ -10,6 +10,7 @@
 //! <directory>/log/                     the log
 //! <directory>/log.fresh/               the log that takes its place; see `scrubbing`
 //! <directory>/snapshots/snap-<term>-<index>
+//! <directory>/snapshots/incr-<term>-<from>-<to>
 //! ```
 //!
 //! # Invariants
@@ -29,6 +30,8 @@ mod engine;
 mod error;
 mod housekeeping;
 mod identity;
+mod links;
+mod parcel;
 mod record;
 mod recovery;
 mod reference;
@@ -42,6 +45,8 @@ pub use engine::{EngineLog, LogOptions};
 pub use error::StorageError;
 pub use housekeeping::{Housekeeper, Swept};
 pub use identity::Identity;
+pub(crate) use links::Links;
+pub(crate) use parcel::head_of;
 pub use recovery::recover;
 pub use reference::SnapshotReference;
 pub use snapshots::{BuiltSnapshot, SnapshotFiles};

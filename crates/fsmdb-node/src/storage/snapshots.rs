@@ -1,7 +1,7 @@
 //! Snapshot files of a node: built, received, kept.
 //!
-//! Files of changes alone would be named `incr-<term>-<from>-<to>` beside them; nothing here takes
-//! such a name for a whole snapshot.
+//! Files of changes alone are named `incr-<term>-<from>-<to>` beside them (`links.rs`); nothing
+//! here takes such a name for a whole snapshot.
 //!
 //! # Invariants
 //!
@@ -20,7 +20,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use fsmdb::{Applied, EncryptionKey, SaveOptions, Snapshot, SnapshotError, inspect_with};
 
 use super::durable::{self, PARTIAL, failed};
+use super::parcel::{self, Head};
 use super::{SnapshotReference, StorageError, reference};
+use crate::limits::SNAPSHOT_FILE_BYTES_MAX;
 
 /// Bytes that are read from a file at once.
 const READ_BYTES: usize = 128 * 1024;
@@ -78,6 +80,10 @@ pub struct SnapshotFiles {
 impl SnapshotFiles {
     pub(super) fn new(folder: PathBuf, lock: Arc<File>) -> Self {
         Self { folder, key: None, received: Arc::default(), _lock: lock }
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Reads files that are encrypted with `key`, and refuses others.
@@ -164,6 +170,37 @@ impl SnapshotFiles {
         synced.map_err(failed("sync", received))?;
         durable::rename(received, &path)?;
         Ok(expected)
+    }
+
+    /// The file that received changes come to, for [`adopt`](Self::adopt), which verifies it; none
+    /// when what was received is no parcel of changes. The received one stays where it is. O(bytes
+    /// of the base and the changes); for a thread beside.
+    pub(crate) fn compose(
+        &self,
+        received: &Path,
+        expected: &SnapshotReference,
+        held: &[Applied],
+    ) -> Result<Option<PathBuf>, StorageError> {
+        let at = Applied { index: expected.index, term: expected.term };
+        let refused = |reason: String| wrong(received, at, format!("changes: {reason}"));
+        let mut parcel = File::open(received).map_err(failed("open", received))?;
+        let head = match Head::read(&mut parcel) {
+            Ok(Some(head)) => head,
+            Ok(None) => return Ok(None),
+            Err(error) => return Err(refused(error.to_string())),
+        };
+        let base = held.iter().find(|held| held.index == head.base);
+        let missing = || refused(format!("no snapshot of entry {} is here", head.base));
+        let base = self.folder.join(reference::name_of(*base.ok_or_else(missing)?));
+        let most = expected.bytes.min(SNAPSHOT_FILE_BYTES_MAX);
+        let (mut file, path) = self.receive()?;
+        match parcel::compose(received, &head, &base, &mut file, most) {
+            Ok(()) => Ok(Some(path)),
+            Err(error) => {
+                fs::remove_file(&path).map_err(failed("remove", &path))?;
+                Err(refused(error.to_string()))
+            }
+        }
     }
 
     /// The path of the file that a reference names, which is there unless it was removed.
