@@ -105,7 +105,7 @@ impl Group {
         let db = with_tables(Db::builder().table::<Job>().keep_digests()).build();
         let machine = Machine::new(db.expect("a sound schema"), Sessions::new(Jobs));
         let identity = Identity { cluster: 7, node: id };
-        let tick = Duration::from_millis(20);
+        let tick = Duration::from_millis(50);
         let options = Options { tick, deadline: LIMIT, ..Options::default() };
         let founders = self.addresses.iter().map(|(id, address)| (*id, address.to_string()));
         let setup = Setup::new(
