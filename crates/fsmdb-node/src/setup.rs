@@ -32,6 +32,9 @@ use crate::transport::{Security, TcpTransport, TransportConfig};
 /// The folder, in a node's directory, of snapshots that arrive.
 const ARRIVING: &str = "arriving";
 
+/// The file in it that received changes come to.
+const COMPOSED: &str = "composed.received";
+
 /// What [`Node::start`] needs.
 pub struct Setup<F> {
     identity: Identity,
@@ -276,13 +279,14 @@ impl Files {
         received: &Path,
     ) -> Result<Option<SnapshotReference>, SnapshotStoreError> {
         let (_, held) = self.housekeeper.recorded();
-        let Some(whole) = self.files.compose(received, expected, &held).map_err(failed)? else {
+        // Where an erasure removes it, and the next start, as if it had come so.
+        let whole = self.arriving.join(COMPOSED);
+        if !self.files.compose(received, expected, &held, &whole).map_err(failed)? {
             return Ok(None);
-        };
+        }
         let adopt = || self.files.adopt(&whole, &expected.to_bytes()).map_err(failed);
         let adopted = self.refuse_outdated(expected.index).and_then(|()| adopt());
         if adopted.is_err() {
-            // What cannot be removed now is removed by the next open of the directory.
             let _ = fs::remove_file(&whole);
         }
         adopted.map(Some)

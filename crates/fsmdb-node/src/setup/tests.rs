@@ -44,6 +44,7 @@ impl Place {
         let options = LogOptions { prefill_bytes: 0, ..LogOptions::default() };
         let mut log = EngineLog::open(&mut directory, options).expect("it is empty");
         log.found(Membership::of_voters([1])).expect("it is empty");
+        fs::create_dir(directory.path().join(ARRIVING)).expect("it is not there");
         let files = directory.snapshots();
         let files = Files {
             links: Links::open(files.folder().to_owned()).expect("it can be listed"),

@@ -172,35 +172,36 @@ impl SnapshotFiles {
         Ok(expected)
     }
 
-    /// The file that received changes come to, for [`adopt`](Self::adopt), which verifies it; none
-    /// when what was received is no parcel of changes. The received one stays where it is. O(bytes
-    /// of the base and the changes); for a thread beside.
+    /// Writes the file that received changes come to at `whole`, for [`adopt`](Self::adopt), which
+    /// verifies it; nothing, and `false`, when what was received is no parcel of changes. Where that
+    /// fails nothing is left of it. The received one stays where it is. O(bytes of the base and the
+    /// changes); for a thread beside.
     pub(crate) fn compose(
         &self,
         received: &Path,
         expected: &SnapshotReference,
         held: &[Applied],
-    ) -> Result<Option<PathBuf>, StorageError> {
+        whole: &Path,
+    ) -> Result<bool, StorageError> {
         let at = Applied { index: expected.index, term: expected.term };
         let refused = |reason: String| wrong(received, at, format!("changes: {reason}"));
         let mut parcel = File::open(received).map_err(failed("open", received))?;
         let head = match Head::read(&mut parcel) {
             Ok(Some(head)) => head,
-            Ok(None) => return Ok(None),
+            Ok(None) => return Ok(false),
             Err(error) => return Err(refused(error.to_string())),
         };
         let base = held.iter().find(|held| held.index == head.base);
         let missing = || refused(format!("no snapshot of entry {} is here", head.base));
         let base = self.folder.join(reference::name_of(*base.ok_or_else(missing)?));
         let most = expected.bytes.min(SNAPSHOT_FILE_BYTES_MAX);
-        let (mut file, path) = self.receive()?;
-        match parcel::compose(received, &head, &base, &mut file, most) {
-            Ok(()) => Ok(Some(path)),
-            Err(error) => {
-                fs::remove_file(&path).map_err(failed("remove", &path))?;
-                Err(refused(error.to_string()))
-            }
+        let mut file = durable::create_private(whole).map_err(failed("create", whole))?;
+        let composed = parcel::compose(received, &head, &base, &mut file, most);
+        if composed.is_err() {
+            // An erasure has removed it before, or the next start does.
+            let _ = fs::remove_file(whole);
         }
+        composed.map(|()| true).map_err(|error| refused(error.to_string()))
     }
 
     /// The path of the file that a reference names, which is there unless it was removed.

@@ -1,7 +1,7 @@
 //! Changes that are sent in the place of a snapshot file, and what comes out of them.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use fsmdb::{Applied, Db, Machine, SaveOptions, Snapshot};
 
@@ -54,12 +54,12 @@ impl Node {
         let received = self.place.path().join("parcel");
         fs::write(&received, parcel).expect("the disk is sound");
         let files = self.directory.snapshots();
-        let composed = files.compose(&received, expected, &self.held());
-        let whole: PathBuf = composed?.expect("it is a parcel");
+        let whole = self.place.path().join("composed");
+        let composed = files.compose(&received, expected, &self.held(), &whole);
+        assert_eq!(composed.is_ok(), whole.exists());
+        assert!(composed?, "it is a parcel");
         let adopted = files.adopt(&whole, &expected.to_bytes());
-        if adopted.is_err() {
-            fs::remove_file(whole).expect("it is left to the caller");
-        }
+        assert_eq!(adopted.is_err(), whole.exists(), "it is left to the caller");
         adopted.map(drop)
     }
 }
@@ -178,6 +178,7 @@ fn a_whole_file_is_no_parcel() {
     let reference = node.build(&node.apply(40, u64::MAX));
     let files = node.directory.snapshots();
     let path = files.path_of(&reference.to_bytes()).expect("it is one");
-    let composed = files.compose(&path, &reference, &node.held()).expect("it can be read");
-    assert_eq!(composed, None);
+    let whole = node.place.path().join("composed");
+    let composed = files.compose(&path, &reference, &node.held(), &whole);
+    assert!(!composed.expect("it can be read") && !whole.exists());
 }
