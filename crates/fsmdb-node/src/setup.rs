@@ -12,10 +12,10 @@ use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fsmdb::raft::{Config, Membership};
-use fsmdb::{LoadOptions, Machine, SaveOptions, Snapshot};
+use fsmdb::{Applied, LoadOptions, Machine, Progress, SaveOptions, Snapshot};
 use slog::Logger;
 
 use crate::link::Transport;
@@ -214,7 +214,8 @@ impl<F: Replicated> Node<F> {
         tcp.peers.clone_from(&setup.addresses);
         let (files, arriving) = (directory.snapshots(), directory.path().join(ARRIVING));
         let load = setup.load;
-        let snapshots = Files { files, arriving, housekeeper: log.housekeeper(), load };
+        let (housekeeper, placing) = (log.housekeeper(), Mutex::default());
+        let snapshots = Files { files, arriving, housekeeper, load, placing };
         let parts = Parts {
             config,
             machine,
@@ -240,6 +241,35 @@ struct Files {
     arriving: PathBuf,
     housekeeper: Housekeeper,
     load: fn() -> LoadOptions<'static>,
+    /// Held while a received file is put in place, and while everything older than the recorded
+    /// snapshot is erased.
+    placing: Mutex<()>,
+}
+
+impl Files {
+    fn hold_placing(&self) -> MutexGuard<'_, ()> {
+        self.placing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn refuse_outdated(&self, index: u64) -> Result<(), SnapshotStoreError> {
+        // It may hold what was erased since, and no core takes it.
+        if self.housekeeper.is_outdated(index) {
+            return Err(failed(format!("a snapshot of {index} is older than the recorded one")));
+        }
+        Ok(())
+    }
+
+    /// Puts a verified file in place. What an erasure has overtaken meanwhile is not: it is gone
+    /// from where it arrived, or it is older than what is recorded.
+    fn place(
+        &self,
+        file: &Path,
+        verified: &SnapshotReference,
+    ) -> Result<Vec<u8>, SnapshotStoreError> {
+        let _no_erasure = self.hold_placing();
+        self.refuse_outdated(verified.index)?;
+        Ok(self.files.place(file, verified).map_err(failed)?.to_bytes())
+    }
 }
 
 fn failed(error: impl fmt::Display) -> SnapshotStoreError {
@@ -252,7 +282,11 @@ impl SnapshotStore for Files {
     }
 
     fn build(&self, snapshot: &Snapshot) -> Result<(Vec<u8>, u64), SnapshotStoreError> {
-        let built = self.files.build(snapshot, SaveOptions::new()).map_err(failed)?;
+        let options = SaveOptions::new().progress(|_| match self.files.is_cancelled() {
+            true => Progress::CANCEL,
+            false => Progress::CONTINUE,
+        });
+        let built = self.files.build(snapshot, options).map_err(failed)?;
         let path = self.files.path_of(&built.reference).map_err(failed)?;
         let bytes = path.metadata().map_err(failed)?.len();
         Ok((built.reference, bytes))
@@ -262,13 +296,19 @@ impl SnapshotStore for Files {
         self.files.path_of(reference).map_err(failed)
     }
 
-    fn adopt(&self, reference: &[u8], file: &Path) -> Result<Vec<u8>, SnapshotStoreError> {
-        let index = SnapshotReference::parse(reference).map_err(failed)?.index;
-        // It may hold what was erased since, and no core takes it.
-        if self.housekeeper.is_outdated(index) {
-            return Err(failed(format!("a snapshot of {index} is older than the recorded one")));
+    fn adopt(
+        &self,
+        at: Applied,
+        reference: &[u8],
+        file: &Path,
+    ) -> Result<Vec<u8>, SnapshotStoreError> {
+        let expected = SnapshotReference::parse(reference).map_err(failed)?;
+        if (expected.index, expected.term) != (at.index, at.term) {
+            return Err(failed(format!("the file of {at} is said to be {}", expected.name())));
         }
-        Ok(self.files.adopt(file, reference).map_err(failed)?.to_bytes())
+        self.refuse_outdated(at.index)?;
+        self.files.verify_received(file, &expected).map_err(failed)?;
+        self.place(file, &expected)
     }
 
     fn open(&self, reference: &[u8]) -> Result<Box<dyn io::Read + Send>, SnapshotStoreError> {
@@ -281,9 +321,17 @@ impl SnapshotStore for Files {
     }
 
     fn erase(&self) -> Result<(), SnapshotStoreError> {
+        let _no_arrival = self.hold_placing();
         self.housekeeper.erase(&self.arriving).map_err(failed)
+    }
+
+    fn cancel(&self) {
+        self.files.cancel();
     }
 }
 
 /// Bytes that are read from a file at once.
 const READ_BYTES: usize = 128 * 1024;
+
+#[cfg(test)]
+mod tests;
