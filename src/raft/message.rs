@@ -54,6 +54,12 @@ impl Message {
         self.0.get_snapshot().get_metadata().index
     }
 
+    /// The term of the snapshot inside a snapshot message; 0 in any other.
+    #[must_use]
+    pub fn snapshot_term(&self) -> u64 {
+        self.0.get_snapshot().get_metadata().term
+    }
+
     /// Replaces the reference, for a receiver that keeps the data under a name of its own.
     pub fn set_snapshot_reference(&mut self, reference: &[u8]) {
         self.0.mut_snapshot().set_data(reference.to_vec().into());

@@ -219,8 +219,8 @@ pub const SESSIONS_MAX: usize = 10_000;
 /// ten thousand entries a second. Counted in entries, because replicas have no clock in common.
 pub const SESSION_IDLE_ENTRIES: u64 = 1 << 22;
 
-/// Replies kept for one session, and commands of it that may be under way at a time; one more is
-/// refused as busy before it is sent.
+/// Replies kept for one session, and commands of it that may be under way at a time, unless its
+/// bounds say otherwise; one more is refused as busy before it is sent.
 pub const SESSION_REPLIES_MAX: usize = 64;
 
 /// Bytes of the replies kept for one session. Beyond, the oldest are forgotten: that their commands

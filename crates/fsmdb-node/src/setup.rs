@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fsmdb::raft::{Config, Membership};
-use fsmdb::{LoadOptions, Machine, SaveOptions, Snapshot};
+use fsmdb::{Applied, LoadOptions, Machine, Progress, SaveOptions, Snapshot};
 use slog::Logger;
 
 use crate::link::{Parcel, Transport};
@@ -227,6 +227,7 @@ impl<F: Replicated> Node<F> {
             housekeeper: log.housekeeper(),
             load: setup.load,
             missed: Mutex::default(),
+            placing: Mutex::default(),
         };
         let parts = Parts {
             config,
@@ -256,6 +257,9 @@ struct Files {
     load: fn() -> LoadOptions<'static>,
     /// The last snapshot that changes were sent for in vain.
     missed: Mutex<Vec<u8>>,
+    /// Held while a received file is put in place, and while everything older than the recorded
+    /// snapshot is erased.
+    placing: Mutex<()>,
 }
 
 impl Files {
@@ -263,12 +267,28 @@ impl Files {
         self.missed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// It may hold what was erased since, and no core takes it.
+    fn hold_placing(&self) -> MutexGuard<'_, ()> {
+        self.placing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn refuse_outdated(&self, index: u64) -> Result<(), SnapshotStoreError> {
+        // It may hold what was erased since, and no core takes it.
         if self.housekeeper.is_outdated(index) {
             return Err(failed(format!("a snapshot of {index} is older than the recorded one")));
         }
         Ok(())
+    }
+
+    /// Puts a verified file in place. What an erasure has overtaken meanwhile is not: it is gone
+    /// from where it arrived, or it is older than what is recorded.
+    fn place(
+        &self,
+        file: &Path,
+        verified: &SnapshotReference,
+    ) -> Result<Vec<u8>, SnapshotStoreError> {
+        let _no_erasure = self.hold_placing();
+        self.refuse_outdated(verified.index)?;
+        Ok(self.files.place(file, verified).map_err(failed)?.to_bytes())
     }
 
     /// Puts changes together with the file that they begin from, and takes what comes out; nothing
@@ -277,15 +297,15 @@ impl Files {
         &self,
         expected: &SnapshotReference,
         received: &Path,
-    ) -> Result<Option<SnapshotReference>, SnapshotStoreError> {
+    ) -> Result<Option<Vec<u8>>, SnapshotStoreError> {
         let (_, held) = self.housekeeper.recorded();
         // Where an erasure removes it, and the next start, as if it had come so.
         let whole = self.arriving.join(COMPOSED);
         if !self.files.compose(received, expected, &held, &whole).map_err(failed)? {
             return Ok(None);
         }
-        let adopt = || self.files.adopt(&whole, &expected.to_bytes()).map_err(failed);
-        let adopted = self.refuse_outdated(expected.index).and_then(|()| adopt());
+        let verified = self.files.verify_received(&whole, expected).map_err(failed);
+        let adopted = verified.and_then(|()| self.place(&whole, expected));
         if adopted.is_err() {
             let _ = fs::remove_file(&whole);
         }
@@ -303,7 +323,11 @@ impl SnapshotStore for Files {
     }
 
     fn build(&self, snapshot: &Snapshot) -> Result<(Vec<u8>, u64), SnapshotStoreError> {
-        let built = self.files.build(snapshot, SaveOptions::new()).map_err(failed)?;
+        let options = SaveOptions::new().progress(|_| match self.files.is_cancelled() {
+            true => Progress::CANCEL,
+            false => Progress::CONTINUE,
+        });
+        let built = self.files.build(snapshot, options).map_err(failed)?;
         let path = self.files.path_of(&built.reference).map_err(failed)?;
         let bytes = path.metadata().map_err(failed)?.len();
         Ok((built.reference, bytes))
@@ -316,7 +340,8 @@ impl SnapshotStore for Files {
         reference: &[u8],
     ) -> Result<(), SnapshotStoreError> {
         let whole = SnapshotReference::parse(reference).map_err(failed)?.bytes;
-        self.links.build(base, snapshot, whole).map_err(failed)
+        let is_cancelled = || self.files.is_cancelled();
+        self.links.build(base, snapshot, whole, is_cancelled).map_err(failed)
     }
 
     fn changes(&self, reference: &[u8]) -> Vec<Changes> {
@@ -343,14 +368,23 @@ impl SnapshotStore for Files {
         self.files.path_of(reference).map_err(failed)
     }
 
-    fn adopt(&self, reference: &[u8], file: &Path) -> Result<Vec<u8>, SnapshotStoreError> {
+    fn adopt(
+        &self,
+        at: Applied,
+        reference: &[u8],
+        file: &Path,
+    ) -> Result<Vec<u8>, SnapshotStoreError> {
         let expected = SnapshotReference::parse(reference).map_err(failed)?;
-        self.refuse_outdated(expected.index)?;
+        if (expected.index, expected.term) != (at.index, at.term) {
+            return Err(failed(format!("the file of {at} is said to be {}", expected.name())));
+        }
+        self.refuse_outdated(at.index)?;
         let changed = self.adopt_changes(&expected, file);
         if let Some(adopted) = changed.inspect_err(|_| reference.clone_into(&mut self.missed()))? {
-            return Ok(adopted.to_bytes());
+            return Ok(adopted);
         }
-        Ok(self.files.adopt(file, reference).map_err(failed)?.to_bytes())
+        self.files.verify_received(file, &expected).map_err(failed)?;
+        self.place(file, &expected)
     }
 
     fn open(&self, reference: &[u8]) -> Result<Box<dyn io::Read + Send>, SnapshotStoreError> {
@@ -366,8 +400,13 @@ impl SnapshotStore for Files {
     }
 
     fn erase(&self) -> Result<(), SnapshotStoreError> {
+        let _no_arrival = self.hold_placing();
         self.links.erase(self.housekeeper.recorded().0).map_err(failed)?;
         self.housekeeper.erase(&self.arriving).map_err(failed)
+    }
+
+    fn cancel(&self) {
+        self.files.cancel();
     }
 }
 

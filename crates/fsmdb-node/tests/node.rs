@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests have deadlines, and wake their own thread")]
 
 mod group;
+mod threads;
 
 use std::future::Future;
 use std::pin::pin;
@@ -175,6 +176,24 @@ fn a_session_that_the_database_dropped_applies_nothing_any_more() {
     assert_eq!(gone, SessionError::Refused(SessionRefusal::Expired { session: second.id() }));
     let snapshot = node.read(Consistency::Linearizable).wait().expect("confirmed");
     assert_eq!(count(&snapshot, "a"), 3);
+}
+
+#[test]
+fn a_session_has_no_more_under_way_than_replies_are_kept_of_it() {
+    let bounds = SessionBounds { replies: 2, ..SessionBounds::default() };
+    let group = Group::with(3, Settings { bounds, ..Settings::default() });
+    let node = group.node(group.leader());
+    let session = node.session().wait().expect("opened");
+    group.net.isolate(node.id());
+    let waiting = [session.propose(&add("a", 1)), session.propose(&add("a", 1))];
+    let busy = session.propose_within(&add("a", 1), Duration::from_millis(1)).wait().unwrap_err();
+    assert_eq!(busy, SessionError::Propose(ProposeError::Refused(Refusal::Busy)));
+    group.net.heal();
+    for pending in waiting {
+        pending.wait().expect("applied").1.expect("taken");
+    }
+    let (_, reply) = session.propose(&add("a", 1)).wait().expect("there is room");
+    assert_eq!(reply, Ok(3));
 }
 
 #[test]
@@ -386,6 +405,30 @@ fn a_replica_that_differs_from_the_others_stops_and_names_the_tables() {
 }
 
 #[test]
+fn a_digest_alarm_ends_when_all_members_are_equal_again() {
+    let settings = Settings { keeps_digests: true, diverging: Some(3), ..Settings::default() };
+    let mut group = Group::with(3, settings);
+    group.leader();
+    group.node(2).transfer(1).wait().expect("handed over");
+    // The second is away: one of three against one of three decides nothing.
+    group.crash(2);
+    let node = group.node(1);
+    node.propose(&Command::Diverge).wait().expect("applied").1.expect("taken");
+    for _ in 0..20 {
+        node.propose(&add("a", 1)).wait().expect("applied").1.expect("taken");
+    }
+    group::until("there is an alarm", || node.status().digest_alarm.is_some());
+    group.start(2);
+    let error = group.end_of(3);
+    assert!(matches!(error, NodeError::Diverged { .. }), "{error}");
+    let node = group.node(1);
+    assert!(node.status().digest_alarm.is_some(), "the third is still a member");
+    node.remove(3).wait().expect("removed");
+    group::until("the alarm ends", || node.status().digest_alarm.is_none());
+    assert!(node.status().is_running && group.node(2).status().is_running);
+}
+
+#[test]
 fn a_replica_of_another_build_is_not_held_to_the_digests_of_the_others() {
     let (diverging, upgraded) = (Some(3), Some(3));
     let settings = Settings { keeps_digests: true, diverging, upgraded, ..Settings::default() };
@@ -458,6 +501,48 @@ fn a_panic_of_the_state_machine_stops_the_node_and_answers_everybody() {
     let error = group.end_of(1);
     assert!(matches!(error, NodeError::Panicked { thread: "apply" }), "{error}");
     assert_eq!(count(&node.read_stale(), "a"), 1);
+}
+
+/// Panics when it is woken.
+struct Panics;
+
+impl Wake for Panics {
+    fn wake(self: Arc<Self>) {
+        panic!("on purpose");
+    }
+}
+
+#[test]
+fn a_panic_of_a_waker_stops_the_node_and_answers_everybody_else() {
+    let group = Group::of(1);
+    let node = group.node(group.leader());
+    let (_, watch) = node.read_stale().watch(|read| count_of(read, "b"));
+    let waker = Waker::from(Arc::new(Panics));
+    // The answer comes from the apply thread, or is here before the waker is.
+    let mut panicking = loop {
+        let mut pending = Box::pin(node.propose(&add("a", 1)));
+        if pending.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
+            break pending;
+        }
+    };
+    let pending: Vec<_> = (0..10).map(|_| node.propose(&add("a", 1))).collect();
+    let read = node.read(Consistency::Linearizable);
+    let session = node.session();
+    for pending in pending {
+        // Applied with the one that panicked, or before the node knew.
+        if let Err(error) = block_on(pending) {
+            let is_told = [ProposeError::Unknown, ProposeError::Stopped { id: 1 }].contains(&error);
+            assert!(is_told, "{error}");
+        }
+    }
+    // Answered before the end or by it; here it counts that they are.
+    let _ = (block_on(read), block_on(session));
+    let error = group.end_of(1);
+    assert!(matches!(error, NodeError::Panicked { thread: "apply" }), "{error}");
+    let quiet = &mut Context::from_waker(Waker::noop());
+    assert!(panicking.as_mut().poll(quiet).is_ready(), "it was answered before it was woken");
+    assert_eq!(watch.wait(LIMIT), Some(fsmdb::Wake::Closed));
+    node.stop();
 }
 
 #[test]

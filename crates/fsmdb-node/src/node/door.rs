@@ -14,6 +14,7 @@ use std::sync::Arc;
 use fsmdb::raft::Message;
 use fsmdb::{Machine, MachineError};
 
+use super::arrivals::{Arrival, Taken};
 use super::inbox::Inbox;
 use super::mail::Mail;
 use super::request::{Answer, Refused, Request, decode, encode};
@@ -34,10 +35,9 @@ impl<F: Replicated> Inbound for Door<F> {
     }
 
     fn snapshot(&self, message: Message, path: PathBuf, done: SnapshotDone) {
-        let mail = Mail::Snapshot { message, file: path, done };
-        if let Err(Mail::Snapshot { done, .. }) = self.inbox.offer(mail, INBOX_MAX) {
-            done(false);
-        }
+        let arrival = Arrival { message, file: path, taken: Taken::new(done) };
+        // Dropped, it is not taken.
+        let _ = self.inbox.offer(Mail::Snapshot(arrival), INBOX_MAX);
     }
 
     fn request(&self, from: u64, body: Vec<u8>, respond: Responder) {

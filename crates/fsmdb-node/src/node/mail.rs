@@ -1,6 +1,5 @@
 //! What the raft thread is told.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,13 +7,14 @@ use fsmdb::raft::{Message, ProposeError, ReadError};
 use fsmdb::{Digests, Snapshot};
 
 use super::admission::Permit;
+use super::arrivals::Arrival;
 use super::error::{MemberError, NodeError, SnapshotStoreError};
 use super::job::Job;
 use super::pending::{Slot, Waiting as _};
 use super::request::{Answer, Request};
 use super::sending::Sending;
 use super::snapshots::Built;
-use crate::link::{Responder, SnapshotDone};
+use crate::link::Responder;
 
 /// A read of a user of this node that needs a confirmation.
 pub(super) struct ReadJob {
@@ -55,11 +55,7 @@ pub(super) enum Mail<R> {
         asker: Asker,
     },
     Message(Message),
-    Snapshot {
-        message: Message,
-        file: PathBuf,
-        done: SnapshotDone,
-    },
+    Snapshot(Arrival),
     Request {
         from: u64,
         request: Request,

@@ -8,9 +8,10 @@
 //! 3. A node whose log or state machine fails stops and says why; it never skips an entry.
 //! 4. When the thread ends, by whatever way, the node is posted as not running, whoever waits for
 //!    an answer learns that there will be none, and whoever waits for its database to change learns
-//!    that it will not.
+//!    that it will not. The other threads have ended before it has.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
@@ -19,6 +20,7 @@ use fsmdb::raft::{Action, Committed, Core, Event, MemberChange, Membership, Role
 
 use super::Shared;
 use super::apply::ApplyJob;
+use super::arrivals::Arrival;
 use super::clock::{self, Ticker};
 use super::digests::Comparing;
 use super::error::NodeError;
@@ -34,12 +36,39 @@ use super::snapshots::{SnapshotStore, Work};
 use crate::link::{Responder, Transport};
 use crate::session::Replicated;
 
-/// The queues into the other threads.
+/// The queues into the other threads, which end with this.
 pub(super) struct Threads<R> {
     pub(super) log: Arc<Inbox<LogJob>>,
     pub(super) apply: Arc<Inbox<ApplyJob<R>>>,
     pub(super) background: Arc<Inbox<Work>>,
+    pub(super) arrivals: Arc<Inbox<Arrival>>,
+    /// Set at the end: whoever installs a snapshot, or has groups of entries before it, ends soon.
+    pub(super) is_stopping: Arc<AtomicBool>,
+    pub(super) store: Arc<dyn SnapshotStore>,
     pub(super) handles: Vec<JoinHandle<()>>,
+}
+
+impl<R> Threads<R> {
+    /// Ends the threads, and waits for them: for a write of the log, one group of entries, and
+    /// what the store of snapshots cannot give up.
+    fn end(&mut self) {
+        self.is_stopping.store(true, Ordering::Release);
+        self.store.cancel();
+        self.log.close();
+        self.apply.close();
+        self.background.close();
+        self.arrivals.close();
+        for handle in self.handles.drain(..) {
+            // A thread that panicked has said so by mail, or has nothing left to say.
+            let _ = handle.join();
+        }
+    }
+}
+
+impl<R> Drop for Threads<R> {
+    fn drop(&mut self) {
+        self.end();
+    }
 }
 
 /// Everything that the raft thread owns.
@@ -67,6 +96,8 @@ pub(super) struct Replica<F: Replicated> {
     pub(super) comparing: Comparing,
     /// Attempts to send changes in the place of a whole snapshot.
     pub(super) attempts: Attempts,
+    /// The entry of the digest alarm in the status.
+    pub(super) alarmed_at: Option<u64>,
     /// Erasures of history that wait for the core, with their entries.
     pub(super) erasures: Vec<(u64, Responder)>,
     /// Addresses that the node was started with, its own among them.
@@ -121,13 +152,7 @@ impl<F: Replicated> Replica<F> {
                 slot.end(true);
             }
         }
-        self.threads.log.close();
-        self.threads.apply.close();
-        self.threads.background.close();
-        for handle in self.threads.handles.drain(..) {
-            // A thread that panicked has said so by mail, or has nothing left to say.
-            let _ = handle.join();
-        }
+        self.threads.end();
     }
 
     /// Takes all mail, then the ticks that are due. Answers whether to go on.
@@ -174,9 +199,8 @@ impl<F: Replicated> Replica<F> {
                 self.ask(to, &request, timeout, asker)?;
             }
             Mail::Message(message) => self.step(Event::Receive(message))?,
-            Mail::Snapshot { message, file, done } => {
-                self.hand_to_log(LogJob::Adopt { message, file, done });
-            }
+            // The thread of arrivals has panicked; its mail says so. The file is not taken then.
+            Mail::Snapshot(arrival) => drop(self.threads.arrivals.post(arrival)),
             Mail::Request { from, request, respond } => self.answer(from, request, respond)?,
             Mail::Unreachable(peer) => self.step(Event::Unreachable(peer))?,
             Mail::Persisted(number) => self.step(Event::Persisted(number))?,
@@ -289,10 +313,8 @@ impl<F: Replicated> Replica<F> {
     }
 
     pub(super) fn hand_to_log(&mut self, job: LogJob) {
-        // The log thread has failed; its mail says why. A received file is not taken then.
-        if let Err(LogJob::Adopt { done, .. }) = self.threads.log.post(job) {
-            done(false);
-        }
+        // The log thread has failed; its mail says why.
+        let _ = self.threads.log.post(job);
     }
 
     fn hand_to_apply(&mut self, entries: Vec<Committed>) {

@@ -1,10 +1,16 @@
-//! Snapshot files as a node sees them, and the thread that writes them.
+//! Snapshot files as a node sees them, and the thread that writes and removes them; received ones
+//! are taken by another, in `arrivals.rs`.
 //!
 //! # Invariants
 //!
 //! 1. What the thread was given is answered, unless the node has stopped.
 //! 2. Files are forgotten only after the log has recorded a newer snapshot.
-//! 3. The changes that lead to a snapshot are written before it is told of: whoever waits for it is
+//! 3. Files are built and erased by one thread, in the order of the log: what was being built when
+//!    the log recorded a newer snapshot is there before the erasure that looks for it. A file that
+//!    arrives meanwhile is the store's to look after: see [`SnapshotStore::erase`].
+//! 4. When the node stops, nothing here goes on for long: the store is told by
+//!    [`SnapshotStore::cancel`].
+//! 5. The changes that lead to a snapshot are written before it is told of: whoever waits for it is
 //!    sent those. Without them its whole file is sent.
 
 use std::io;
@@ -73,14 +79,21 @@ pub trait SnapshotStore: Send + Sync + 'static {
     /// The words of the store, when the file is not there.
     fn path(&self, reference: &[u8]) -> Result<PathBuf, SnapshotStoreError>;
 
-    /// Takes a received file into the store, by renaming it, durably; or the file that received
-    /// changes come to. Answers with this store's own reference to it.
+    /// Takes a received file into the store, by renaming it, durably: the state at the entry `at`;
+    /// or the file that received changes come to. Answers with this store's own reference to it.
+    /// Called beside all others.
     ///
     /// # Errors
     ///
-    /// The words of the store, when the file is not what the reference says; the sender tries
-    /// again.
-    fn adopt(&self, reference: &[u8], file: &Path) -> Result<Vec<u8>, SnapshotStoreError>;
+    /// The words of the store, when the reference is of another entry or the file is not what it
+    /// says; the sender tries again. A file that is taken and is of another entry stops the node
+    /// when it is installed.
+    fn adopt(
+        &self,
+        at: Applied,
+        reference: &[u8],
+        file: &Path,
+    ) -> Result<Vec<u8>, SnapshotStoreError>;
 
     /// Opens the file of a reference, to be installed.
     ///
@@ -103,7 +116,8 @@ pub trait SnapshotStore: Send + Sync + 'static {
     fn retain(&self, recorded: &[u8]) -> Result<(), SnapshotStoreError>;
 
     /// Removes, durably, every file of a snapshot older than the recorded one, and whatever was
-    /// received in part: they may hold what was erased.
+    /// received in part: they may hold what was erased. An older file that is being taken by
+    /// [`adopt`](Self::adopt) at the same time is not taken, or is gone as well.
     ///
     /// # Errors
     ///
@@ -111,6 +125,11 @@ pub trait SnapshotStore: Send + Sync + 'static {
     fn erase(&self) -> Result<(), SnapshotStoreError> {
         Err(SnapshotStoreError::new("this store of snapshots cannot erase"))
     }
+
+    /// The node stops: what builds or takes a file ends soon, with an error, also what is called
+    /// from here on. A node that starts later has a store of its own. The one provided here does
+    /// nothing; the node then stops when such a call returns.
+    fn cancel(&self) {}
 }
 
 /// What has changed from one snapshot to another.
@@ -240,7 +259,7 @@ mod tests {
             Self::none()
         }
 
-        fn adopt(&self, _: &[u8], _: &Path) -> Stored<Vec<u8>> {
+        fn adopt(&self, _: Applied, _: &[u8], _: &Path) -> Stored<Vec<u8>> {
             Self::none()
         }
 

@@ -9,6 +9,7 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -19,6 +20,7 @@ use slog::Logger;
 
 use super::admission::Admission;
 use super::apply::{Applier, Notes, install};
+use super::arrivals::Adopter;
 use super::clock::Ticker;
 use super::digests::Comparing;
 use super::door::Door;
@@ -54,7 +56,7 @@ pub struct Parts<F, L> {
     /// How the other members, and this one, are reached; the database knows it better as soon as
     /// it has it.
     pub addresses: BTreeMap<u64, String>,
-    /// Where elections are logged.
+    /// Where elections, and refused snapshots, are logged.
     pub logger: Logger,
     /// How it waits.
     pub options: Options,
@@ -114,7 +116,7 @@ impl<F: Replicated> Node<F> {
     ) -> Result<Self, NodeError> {
         let Parts { machine, log, snapshots, .. } = &mut parts;
         let recovered: Recovered = log.load()?;
-        install(machine, &**snapshots, &recovered.snapshot)?;
+        install(machine, &**snapshots, &recovered.snapshot, &AtomicBool::new(false))?;
         Self::start_recovered(parts, recovered, connect)
     }
 
@@ -140,7 +142,7 @@ impl<F: Replicated> Node<F> {
             connect(Arc::new(door)).map_err(|reason| NodeError::Transport { reason })?;
         let digest_entries =
             shared.machine.db().keeps_digests().then_some(options.digest_entries.max(1));
-        let threads = start_threads(&shared, log, &snapshots, digest_entries)?;
+        let threads = start_threads(&shared, log, &snapshots, digest_entries, logger)?;
         let replica = Replica {
             id,
             core,
@@ -161,6 +163,7 @@ impl<F: Replicated> Node<F> {
             reads: Reads::default(),
             comparing: Comparing::default(),
             attempts: Attempts::default(),
+            alarmed_at: None,
             erasures: Vec::new(),
             addresses,
             members: snapshot.membership,
@@ -208,18 +211,21 @@ fn start_threads<F: Replicated, L: LogStore>(
     log: L,
     store: &Arc<dyn SnapshotStore>,
     digest_entries: Option<u64>,
+    logger: Logger,
 ) -> Result<Threads<F::Reply>, NodeError> {
     let mut threads = Threads {
         log: Arc::new(Inbox::new()),
         apply: Arc::new(Inbox::new()),
         background: Arc::new(Inbox::new()),
+        arrivals: Arc::new(Inbox::new()),
+        is_stopping: Arc::default(),
+        store: Arc::clone(store),
         handles: Vec::new(),
     };
     let writer = Writer {
         log,
         jobs: Arc::clone(&threads.log),
         inbox: Arc::clone(&shared.inbox),
-        snapshots: Arc::clone(store),
         background: Arc::clone(&threads.background),
         metrics: Arc::clone(&shared.metrics),
     };
@@ -231,7 +237,15 @@ fn start_threads<F: Replicated, L: LogStore>(
         notes: Arc::clone(&shared.notes),
         marks: Arc::clone(&shared.marks),
         digest_entries,
+        is_stopping: Arc::clone(&threads.is_stopping),
         metrics: Arc::clone(&shared.metrics),
+    };
+    let adopter = Adopter {
+        arrivals: Arc::clone(&threads.arrivals),
+        inbox: Arc::clone(&shared.inbox),
+        store: Arc::clone(store),
+        metrics: Arc::clone(&shared.metrics),
+        logger,
     };
     let (work, inbox) = (Arc::clone(&threads.background), Arc::clone(&shared.inbox));
     let (store, metrics) = (Arc::clone(store), Arc::clone(&shared.metrics));
@@ -241,15 +255,8 @@ fn start_threads<F: Replicated, L: LogStore>(
     threads.handles.push(log_thread?);
     threads.handles.push(watched(shared, "apply", move || applier.run())?);
     threads.handles.push(watched(shared, "snapshot", background)?);
+    threads.handles.push(watched(shared, "arrivals", move || adopter.run())?);
     Ok(threads)
-}
-
-impl<R> Drop for Threads<R> {
-    fn drop(&mut self) {
-        self.log.close();
-        self.apply.close();
-        self.background.close();
-    }
 }
 
 thread_local! {

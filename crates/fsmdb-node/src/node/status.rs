@@ -37,7 +37,11 @@ pub struct NodeStatus {
     /// Why the last snapshot of its state could not be built. While it cannot, the log is not
     /// compacted and no new node can be fed by this one.
     pub snapshot_error: Option<String>,
-    /// What the last comparison of digests found and could not decide.
+    /// What a comparison of digests, which this node made as the leader, has found to differ.
+    ///
+    /// It goes when this node, as the leader, finds all members equal at that entry or a later one,
+    /// so after whoever differs was replaced; and with a restart. A node that does not lead any
+    /// more keeps its alarm: the next leader compares for itself.
     pub digest_alarm: Option<String>,
 }
 

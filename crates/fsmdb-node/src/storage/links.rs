@@ -14,11 +14,10 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use fsmdb::{Applied, SaveOptions, Snapshot, SnapshotError};
+use fsmdb::{Applied, Progress, SaveOptions, Snapshot, SnapshotError};
 
 use super::durable::failed;
 use super::{SnapshotReference, StorageError};
@@ -80,13 +79,15 @@ impl Links {
     }
 
     /// Writes what has changed from `base` to `snapshot`, whose file has so many bytes; nothing
-    /// when that is too much to be worth it, or when the one does not come from the other.
+    /// when that is too much to be worth it, when the one does not come from the other, or when
+    /// it is cancelled.
     /// O(changes).
     pub(crate) fn build(
         &self,
         base: &Snapshot,
         snapshot: &Snapshot,
         whole: u64,
+        is_cancelled: impl Fn() -> bool,
     ) -> Result<(), StorageError> {
         let Applied { index: to, term } = snapshot.applied();
         let mut link = Link { from: base.applied().index, to, term, bytes: 0 };
@@ -94,9 +95,9 @@ impl Links {
         if link.from >= to {
             return Ok(());
         }
-        let options = SaveOptions::new().progress(|progress| match progress.bytes <= most {
-            true => ControlFlow::Continue(()),
-            false => ControlFlow::Break(()),
+        let options = SaveOptions::new().progress(|progress| {
+            let is_over = progress.bytes > most || is_cancelled();
+            if is_over { Progress::CANCEL } else { Progress::CONTINUE }
         });
         match snapshot.save_since_to_path(base, &path, options) {
             Ok(summary) => link.bytes = summary.bytes,

@@ -23,6 +23,7 @@
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek as _, SeekFrom, Write};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use fsmdb::SaveOptions;
 use fsmdb::offline::{OfflineError, Source, compact};
@@ -115,27 +116,48 @@ pub(crate) fn head_of(base: u64, lengths: Vec<u64>) -> Vec<u8> {
     Head { base, lengths }.encode()
 }
 
-/// Writes what the files of a parcel make of their base: at most `most` bytes.
+/// Writes what the files of a parcel make of their base: at most `most` bytes, until it is
+/// cancelled.
 pub(super) fn compose(
     parcel: &Path,
     head: &Head,
     base: &Path,
     target: &mut File,
     most: u64,
+    is_cancelled: &AtomicBool,
 ) -> Result<(), OfflineError> {
     let bytes = parcel.metadata()?.len();
     let wrong = || io::Error::new(io::ErrorKind::InvalidData, "lengths of other files");
-    let mut chain = vec![Source::path(base)];
-    for (start, length) in head.places(bytes).ok_or_else(wrong)? {
-        chain.push(Source::from_fn(move || {
-            let mut file = File::open(parcel)?;
+    let part = |path, start, length| {
+        Source::from_fn(move || {
+            let mut file = File::open(path)?;
             file.seek(SeekFrom::Start(start))?;
-            Ok(BufReader::with_capacity(BUFFER_BYTES, file.take(length)))
-        }));
+            let source = UntilCancelled { source: file.take(length), is_cancelled };
+            Ok(BufReader::with_capacity(BUFFER_BYTES, source))
+        })
+    };
+    let mut chain = vec![part(base, 0, u64::MAX)];
+    for (start, length) in head.places(bytes).ok_or_else(wrong)? {
+        chain.push(part(parcel, start, length));
     }
     let mut target = BufWriter::with_capacity(BUFFER_BYTES, Bounded { target, left: most });
     compact(&chain, &mut target, SaveOptions::new())?;
     Ok(target.flush()?)
+}
+
+/// Reads until it is cancelled.
+struct UntilCancelled<'a, R> {
+    source: R,
+    is_cancelled: &'a AtomicBool,
+}
+
+impl<R: Read> Read for UntilCancelled<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.is_cancelled.load(Ordering::Acquire) {
+            return Err(io::Error::other("cancelled: the node stops"));
+        }
+        self.source.read(buffer)
+    }
 }
 
 /// Takes so many bytes, and no more.

@@ -15,7 +15,7 @@ use std::fs::{self, File};
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use fsmdb::{Applied, EncryptionKey, SaveOptions, Snapshot, SnapshotError, inspect_with};
 
@@ -74,12 +74,14 @@ pub struct SnapshotFiles {
     folder: PathBuf,
     key: Option<EncryptionKey>,
     received: Arc<AtomicU64>,
+    is_cancelled: Arc<AtomicBool>,
     _lock: Arc<File>,
 }
 
 impl SnapshotFiles {
     pub(super) fn new(folder: PathBuf, lock: Arc<File>) -> Self {
-        Self { folder, key: None, received: Arc::default(), _lock: lock }
+        let (received, is_cancelled) = Default::default();
+        Self { folder, key: None, received, is_cancelled, _lock: lock }
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -148,20 +150,37 @@ impl SnapshotFiles {
         reference: &[u8],
     ) -> Result<SnapshotReference, StorageError> {
         let expected = SnapshotReference::parse(reference)?;
+        self.verify_received(received, &expected)?;
+        self.place(received, &expected)
+    }
+
+    /// The first half of [`adopt`](Self::adopt), and the long one: changes nothing.
+    pub(crate) fn verify_received(
+        &self,
+        received: &Path,
+        expected: &SnapshotReference,
+    ) -> Result<(), StorageError> {
         let at = Applied { index: expected.index, term: expected.term };
         let found = self.verify(received, at)?;
-        if found != expected {
-            return Err(wrong(
-                received,
-                at,
-                format!("it has {} bytes and another hash or size", found.bytes),
-            ));
+        if found == *expected {
+            return Ok(());
         }
+        let reason = format!("it has {} bytes and another hash or size", found.bytes);
+        Err(wrong(received, at, reason))
+    }
+
+    /// The second half of [`adopt`](Self::adopt), of a file that was verified.
+    pub(crate) fn place(
+        &self,
+        received: &Path,
+        expected: &SnapshotReference,
+    ) -> Result<SnapshotReference, StorageError> {
         let path = self.folder.join(expected.name());
         // Equal states can have files that differ, compressed or encrypted otherwise, and the log
         // may refer to the one that is here.
         if path.is_file()
-            && let Ok(present) = self.verify(&path, at)
+            && let Ok(present) =
+                self.verify(&path, Applied { index: expected.index, term: expected.term })
         {
             fs::remove_file(received).map_err(failed("remove", received))?;
             return Ok(present);
@@ -169,7 +188,21 @@ impl SnapshotFiles {
         let synced = File::open(received).and_then(|file| file.sync_all());
         synced.map_err(failed("sync", received))?;
         durable::rename(received, &path)?;
-        Ok(expected)
+        Ok(*expected)
+    }
+
+    /// Lets whatever reads a file here end soon, with an error, and all that is asked for later:
+    /// the node stops. Clones share it. What writes a file asks [`is_cancelled`].
+    ///
+    /// [`is_cancelled`]: Self::is_cancelled
+    pub fn cancel(&self) {
+        self.is_cancelled.store(true, Ordering::Release);
+    }
+
+    /// Whether [`cancel`](Self::cancel) was called; for [`SaveOptions::progress`].
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.is_cancelled.load(Ordering::Acquire)
     }
 
     /// Writes the file that received changes come to at `whole`, for [`adopt`](Self::adopt), which
@@ -196,7 +229,8 @@ impl SnapshotFiles {
         let base = self.folder.join(reference::name_of(*base.ok_or_else(missing)?));
         let most = expected.bytes.min(SNAPSHOT_FILE_BYTES_MAX);
         let mut file = durable::create_private(whole).map_err(failed("create", whole))?;
-        let composed = parcel::compose(received, &head, &base, &mut file, most);
+        let is_cancelled = &self.is_cancelled;
+        let composed = parcel::compose(received, &head, &base, &mut file, most, is_cancelled);
         if composed.is_err() {
             // An erasure has removed it before, or the next start does.
             let _ = fs::remove_file(whole);
@@ -216,7 +250,8 @@ impl SnapshotFiles {
     /// Reads a file whole: it must be a snapshot, sound, and hold the state at an entry.
     fn verify(&self, path: &Path, at: Applied) -> Result<SnapshotReference, StorageError> {
         let file = File::open(path).map_err(failed("open", path))?;
-        let mut source = Hashing { file, hasher: blake3::Hasher::new(), bytes: 0 };
+        let is_cancelled = &self.is_cancelled;
+        let mut source = Hashing { file, hasher: blake3::Hasher::new(), bytes: 0, is_cancelled };
         let buffered = BufReader::with_capacity(READ_BYTES, &mut source);
         let summary = inspect_with(buffered, self.key.as_ref());
         let summary = summary.map_err(|source| damaged(path, source))?;
@@ -240,15 +275,19 @@ fn wrong(path: &Path, at: Applied, reason: String) -> StorageError {
     StorageError::WrongSnapshot { path: path.into(), expected: reference::name_of(at), reason }
 }
 
-/// Hashes what is read.
-struct Hashing {
+/// Hashes what is read, until it is cancelled.
+struct Hashing<'a> {
     file: File,
     hasher: blake3::Hasher,
     bytes: u64,
+    is_cancelled: &'a AtomicBool,
 }
 
-impl Read for Hashing {
+impl Read for Hashing<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.is_cancelled.load(Ordering::Acquire) {
+            return Err(io::Error::other("cancelled: the node stops"));
+        }
         let count = self.file.read(buffer)?;
         self.hasher.update(&buffer[..count]);
         self.bytes += count as u64;

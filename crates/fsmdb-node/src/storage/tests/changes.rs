@@ -73,7 +73,7 @@ fn leader() -> (Node, SnapshotReference, Vec<u8>) {
     for to in [440, 480] {
         let snapshot = node.apply(to, u64::MAX);
         newest = node.build(&snapshot);
-        links.build(&before, &snapshot, newest.bytes).expect("the disk is sound");
+        links.build(&before, &snapshot, newest.bytes, || false).expect("the disk is sound");
         before = snapshot;
     }
     let parcel = parcel(&links, &newest, 400);
@@ -163,11 +163,13 @@ fn changes_that_are_not_worth_it_are_not_kept() {
     let links = node.links();
     let (first, second) = (node.apply(40, u64::MAX), node.apply(400, u64::MAX));
     let newest = node.build(&second);
-    links.build(&first, &second, newest.bytes).expect("the disk is sound");
+    links.build(&first, &second, newest.bytes, || false).expect("the disk is sound");
     assert_eq!(links.leading_to(&newest), []);
     // Nor such as begin where the state did not come from.
     let other = Node::new();
-    links.build(&other.apply(399, u64::MAX), &second, newest.bytes).expect("the disk is sound");
+    links
+        .build(&other.apply(399, u64::MAX), &second, newest.bytes, || false)
+        .expect("the disk is sound");
     assert_eq!(links.leading_to(&newest), []);
     assert_eq!(node.place.snapshot_names(), [newest.name()]);
 }
