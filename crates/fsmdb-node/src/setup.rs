@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use fsmdb::raft::{Config, Membership};
 use fsmdb::{LoadOptions, Machine, SaveOptions, Snapshot};
-use slog::Logger;
+use slog::{Logger, warn};
 
 use crate::link::Transport;
 use crate::node::{Node, NodeError, Options, Parts, SnapshotStore, SnapshotStoreError};
@@ -213,8 +213,8 @@ impl<F: Replicated> Node<F> {
         let mut tcp = TransportConfig::new(identity.node, cluster, boot, listen, folder, security);
         tcp.peers.clone_from(&setup.addresses);
         let (files, arriving) = (directory.snapshots(), directory.path().join(ARRIVING));
-        let load = setup.load;
-        let snapshots = Files { files, arriving, housekeeper: log.housekeeper(), load };
+        let (housekeeper, load, own) = (log.housekeeper(), setup.load, logger.clone());
+        let snapshots = Files { files, arriving, housekeeper, load, logger: own };
         let parts = Parts {
             config,
             machine,
@@ -240,6 +240,7 @@ struct Files {
     arriving: PathBuf,
     housekeeper: Housekeeper,
     load: fn() -> LoadOptions<'static>,
+    logger: Logger,
 }
 
 fn failed(error: impl fmt::Display) -> SnapshotStoreError {
@@ -260,6 +261,13 @@ impl SnapshotStore for Files {
 
     fn path(&self, reference: &[u8]) -> Result<PathBuf, SnapshotStoreError> {
         self.files.path_of(reference).map_err(failed)
+    }
+
+    fn check(&self, reference: &[u8]) -> Result<(), SnapshotStoreError> {
+        self.files.check(reference).map_err(|error| {
+            warn!(self.logger, "a snapshot that did not arrive is not what it was"; "reason" => %error);
+            failed(error)
+        })
     }
 
     fn adopt(&self, reference: &[u8], file: &Path) -> Result<Vec<u8>, SnapshotStoreError> {

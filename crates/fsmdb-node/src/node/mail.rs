@@ -72,7 +72,13 @@ pub(super) enum Mail<R> {
     Built(Result<Built, SnapshotStoreError>),
     SnapshotSent {
         to: u64,
+        reference: Vec<u8>,
         is_taken: bool,
+    },
+    /// Whether the file of a snapshot that did not arrive is what its reference says.
+    Checked {
+        reference: Vec<u8>,
+        is_sound: bool,
     },
     /// A forwarded proposal that the leader did not take; nothing was appended.
     NotTaken(Job<R>, ProposeError),

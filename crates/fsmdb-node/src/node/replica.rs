@@ -70,6 +70,8 @@ pub(super) struct Replica<F: Replicated> {
     pub(super) addresses: BTreeMap<u64, String>,
     pub(super) members: Membership,
     pub(super) is_announced: bool,
+    /// Whether the file of a snapshot is being checked.
+    pub(super) is_checking: bool,
     pub(super) is_draining: bool,
     pub(super) is_removed: bool,
 }
@@ -191,11 +193,19 @@ impl<F: Replicated> Replica<F> {
                 self.shared.board.post(|status| status.snapshot_error = Some(error.reason));
                 self.step(Event::SnapshotFailed)?;
             }
-            Mail::SnapshotSent { to, is_taken } => {
+            Mail::SnapshotSent { to, reference, is_taken } => {
                 if is_taken {
                     self.shared.metrics.snapshots_sent.inc();
+                } else {
+                    self.check_snapshot(reference);
                 }
                 self.step(Event::SnapshotSent { to, ok: is_taken })?;
+            }
+            Mail::Checked { reference, is_sound } => {
+                self.is_checking = false;
+                if !is_sound {
+                    self.step(Event::SnapshotLost { reference })?;
+                }
             }
             Mail::NotTaken(job, error) => self.not_taken(job, error),
             Mail::Lost(job) => self.lost(job),
@@ -329,13 +339,23 @@ impl<F: Replicated> Replica<F> {
     /// Hands the snapshot to the transport, which answers by mail, also when it forgets to.
     fn send_snapshot(&mut self, message: Message, events: &mut VecDeque<Event>) {
         let to = message.to();
-        let Ok(path) = self.snapshots.path(message.snapshot_reference()) else {
+        let reference = message.snapshot_reference().to_vec();
+        let Ok(path) = self.snapshots.path(&reference) else {
+            self.check_snapshot(reference);
             events.push_back(Event::SnapshotSent { to, ok: false });
             return;
         };
-        let report = Report { to, is_taken: false, shared: Arc::clone(&self.shared) };
+        let report = Report { to, reference, is_taken: false, shared: Arc::clone(&self.shared) };
         let done = Box::new(move |is_taken| report.tell(is_taken));
         self.transport.send_snapshot(message, path, done);
+    }
+
+    /// Has the file read that did not arrive, unless one is being read: who retries asks again.
+    fn check_snapshot(&mut self, reference: Vec<u8>) {
+        if !std::mem::replace(&mut self.is_checking, true) {
+            // The background thread has panicked; its mail says so.
+            let _ = self.threads.background.post(Work::Check(reference));
+        }
     }
 
     fn role_changed(&mut self, role: Role, leader: Option<u64>) {
@@ -405,6 +425,7 @@ pub(super) fn all_of(members: &Membership) -> Vec<u64> {
 /// Tells the raft thread what became of a snapshot on its way, by its drop.
 struct Report<F: Replicated> {
     to: u64,
+    reference: Vec<u8>,
     is_taken: bool,
     shared: Arc<Shared<F>>,
 }
@@ -417,7 +438,9 @@ impl<F: Replicated> Report<F> {
 
 impl<F: Replicated> Drop for Report<F> {
     fn drop(&mut self) {
+        let reference = std::mem::take(&mut self.reference);
+        let sent = Mail::SnapshotSent { to: self.to, reference, is_taken: self.is_taken };
         // The raft thread has ended already, and nobody asks.
-        let _ = self.shared.inbox.post(Mail::SnapshotSent { to: self.to, is_taken: self.is_taken });
+        let _ = self.shared.inbox.post(sent);
     }
 }

@@ -9,3 +9,4 @@ mod recovery;
 mod samples;
 mod scrubbing;
 mod snapshots;
+mod torn;
