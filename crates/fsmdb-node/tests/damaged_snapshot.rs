@@ -67,7 +67,7 @@ fn start(folder: &Path, id: u64, addresses: &BTreeMap<u64, SocketAddr>) -> Node<
         .options(options)
         .snapshots(16, 0);
     let founder = BTreeMap::from([(1, addresses[&1].to_string())]);
-    let setup = if id == 1 { setup.founds(founder) } else { setup };
+    let setup = if id == 1 { setup.founds(founder) } else { setup.addresses(founder) };
     Node::start(setup).expect("it starts")
 }
 
