@@ -20,6 +20,9 @@ use slog::{Discard, Logger, o};
 /// How long anything may take.
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// Entries between two snapshots.
+const EVERY: u64 = 16;
+
 #[derive(Clone, Debug, Serialize, Deserialize, Table)]
 #[table(name = "notes")]
 struct Note {
@@ -65,7 +68,7 @@ fn start(folder: &Path, id: u64, addresses: &BTreeMap<u64, SocketAddr>) -> Node<
     let setup = Setup::new(identity, machine, directory, addresses[&id], security, logger)
         .log(log)
         .options(options)
-        .snapshots(16, 0);
+        .snapshots(EVERY, 0);
     let founder = BTreeMap::from([(1, addresses[&1].to_string())]);
     let setup = if id == 1 { setup.founds(founder) } else { setup.addresses(founder) };
     Node::start(setup).expect("it starts")
@@ -92,11 +95,14 @@ fn feeds_a_learner_after(damage: impl FnOnce(&Path)) {
     until("it leads", || leader.status().is_leader());
     // Before there is a snapshot: one from before would be fit for no learner.
     leader.add_learner(2, &addresses[&2].to_string()).wait().expect("it is added");
+    let mut last = 0;
     for id in 0..40 {
         let text = format!("note {id}");
-        leader.propose(&Note { id, text }).wait().expect("applied").1.expect("taken");
+        let (at, reply) = leader.propose(&Note { id, text }).wait().expect("applied");
+        reply.expect("taken");
+        last = at.index;
     }
-    until("a snapshot is recorded", || leader.status().snapshot_index > 16);
+    until("the last snapshot is recorded", || leader.status().snapshot_index + EVERY > last);
     damage(&newest(folder.path(), 1));
     let learner = start(folder.path(), 2, &addresses);
     until("the learner has all", || learner.read_stale().table::<Note>().len() == 40);
