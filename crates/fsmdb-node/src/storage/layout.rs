@@ -47,7 +47,11 @@ pub(super) struct Record {
 impl Record {
     /// Reads a header that stands at `start` of a file so long; `None` when it can be none. We let
     /// raft-engine compress nothing.
-    pub(super) fn parse(header: [u8; RECORD_HEADER_BYTES], start: u64, length: u64) -> Option<Self> {
+    pub(super) fn parse(
+        header: [u8; RECORD_HEADER_BYTES],
+        start: u64,
+        length: u64,
+    ) -> Option<Self> {
         let number = u128::from_be_bytes(header);
         let (first, items) = ((number >> 64) as u64, number as u64);
         let (own, is_compressed) = (first >> 8, first as u8 != 0);

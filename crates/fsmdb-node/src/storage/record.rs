@@ -38,8 +38,7 @@ const STATE_BYTES_1: usize = 1 + 6 * 8;
 
 /// What stands before an encoded state in a record of raft-engine: the group, that this is a value
 /// and that it is put, the name, the length.
-const STATE_FRAME: &[u8] =
-    &[GROUP as u8, 3, 1, 5, b's', b't', b'a', b't', b'e', STATE_BYTES as u8];
+const STATE_FRAME: &[u8] = &[GROUP as u8, 3, 1, 5, b's', b't', b'a', b't', b'e', STATE_BYTES as u8];
 
 /// Bytes of a state in a record of raft-engine, with what stands before it.
 pub(super) const STATE_ITEM_BYTES: usize = STATE_FRAME.len() + STATE_BYTES;
