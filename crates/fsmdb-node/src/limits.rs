@@ -25,6 +25,10 @@ pub const LOG_PREFILL_BYTES: u64 = 128 << 20;
 /// Threads that read the files of a log back at its open.
 pub const LOG_RECOVERY_THREADS: usize = 2;
 
+/// Bytes of a file of the log that are in memory while it is read over before an open. Longer files
+/// are read in so many reads more.
+pub const LOG_WINDOW_BYTES: usize = 64 << 10;
+
 /// Longest identity file that is read; it has under 300 bytes. A longer one is refused as broken.
 pub const IDENTITY_BYTES_MAX: u64 = 4096;
 

@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fsmdb::raft::{Config, Membership};
 use fsmdb::{Applied, LoadOptions, Machine, Progress, SaveOptions, Snapshot};
-use slog::Logger;
+use slog::{Logger, warn};
 
 use crate::link::{Parcel, Transport};
 use crate::node::{Changes, Node, NodeError, Options, Parts, SnapshotStore, SnapshotStoreError};
@@ -226,6 +226,7 @@ impl<F: Replicated> Node<F> {
             arriving,
             housekeeper: log.housekeeper(),
             load: setup.load,
+            logger: logger.clone(),
             missed: Mutex::default(),
             placing: Mutex::default(),
         };
@@ -255,6 +256,7 @@ struct Files {
     arriving: PathBuf,
     housekeeper: Housekeeper,
     load: fn() -> LoadOptions<'static>,
+    logger: Logger,
     /// The last snapshot that changes were sent for in vain.
     missed: Mutex<Vec<u8>>,
     /// Held while a received file is put in place, and while everything older than the recorded
@@ -366,6 +368,13 @@ impl SnapshotStore for Files {
 
     fn path(&self, reference: &[u8]) -> Result<PathBuf, SnapshotStoreError> {
         self.files.path_of(reference).map_err(failed)
+    }
+
+    fn check(&self, reference: &[u8]) -> Result<(), SnapshotStoreError> {
+        self.files.check(reference).map_err(|error| {
+            warn!(self.logger, "a snapshot that did not arrive is not what it was"; "reason" => %error);
+            failed(error)
+        })
     }
 
     fn adopt(

@@ -97,6 +97,11 @@ impl Cache {
         self.served = Some(snapshot);
     }
 
+    /// Serves the snapshot of this reference no longer; whether it did before.
+    pub(super) fn withdraw(&mut self, reference: &[u8]) -> bool {
+        self.served.take_if(|served| served.reference == reference).is_some()
+    }
+
     /// The snapshot that is sent to whoever needs one.
     pub(super) fn served(&self) -> Option<&SnapshotMeta> {
         self.served.as_ref()

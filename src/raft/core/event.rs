@@ -54,6 +54,12 @@ pub enum Event {
     },
     /// Answers [`Action::BuildSnapshot`]: there is none. The core asks again when one is needed.
     SnapshotFailed,
+    /// The data of this snapshot cannot be read any more. When it is the one that the log names, it
+    /// is not sent again, and another one is asked for.
+    SnapshotLost {
+        /// Where the shell kept it.
+        reference: Vec<u8>,
+    },
     /// Answers [`Action::SendSnapshot`], on every outcome: arrived, refused, lost, timed out.
     SnapshotSent {
         /// The receiver.

@@ -34,16 +34,26 @@ pub(super) struct Snapshots {
     receivers: BTreeMap<u64, u64>,
     /// The last entry of which nothing is to be left.
     unwanted: u64,
+    /// Whether the recorded one cannot be read any more.
+    is_lost: bool,
 }
 
 impl Snapshots {
     pub(super) fn new(recorded: u64) -> Self {
-        let receivers = BTreeMap::new();
-        Self { recorded, grown_bytes: 0, building: false, failed_at: 0, receivers, unwanted: 0 }
+        Self {
+            recorded,
+            grown_bytes: 0,
+            building: false,
+            failed_at: 0,
+            receivers: BTreeMap::new(),
+            unwanted: 0,
+            is_lost: false,
+        }
     }
 
     pub(super) fn installed(&mut self, index: u64) {
         self.recorded = index;
+        self.is_lost = false;
         self.grown_bytes = 0;
     }
 
@@ -74,14 +84,16 @@ impl Snapshots {
 }
 
 impl Core {
-    /// Asks for a snapshot when a receiver waits for one or the log has grown.
+    /// Asks for a snapshot when a receiver waits for one, the log has grown, or there is none that
+    /// can be read.
     pub(super) fn ask_for_snapshot(&mut self, actions: &mut Vec<Action>) {
         let applied = self.applying.applied;
         // The same state would fail again in the same way.
         let failed = self.snapshots.failed_at > 0 && applied <= self.snapshots.failed_at;
         let unwanted =
             self.snapshots.recorded < self.snapshots.unwanted && self.snapshots.unwanted <= applied;
-        let wanted = (self.node.mut_store().take_wanted() || unwanted) && !failed;
+        let wanted = self.node.mut_store().take_wanted() || unwanted || self.snapshots.is_lost;
+        let wanted = wanted && !failed;
         let start = self.snapshots.recorded.max(self.snapshots.failed_at);
         let since = applied.saturating_sub(start);
         let grown = since >= self.config.snapshot_entries
@@ -180,6 +192,15 @@ impl Core {
             target = catching_up.chain(receiving).min().map_or(target, |held| target.min(held));
         }
         target.max(longest)
+    }
+
+    /// Forgets the recorded snapshot if it is this one. That its data is damaged says nothing of
+    /// the state machine, so a build that has failed is tried again.
+    pub(super) fn snapshot_lost(&mut self, reference: &[u8]) {
+        if self.node.mut_store().withdraw(reference) {
+            self.snapshots.is_lost = true;
+            self.snapshots.failed_at = 0;
+        }
     }
 
     pub(super) fn snapshot_sent(&mut self, to: u64, ok: bool) {

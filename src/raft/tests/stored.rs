@@ -244,6 +244,29 @@ fn a_failed_snapshot_is_tried_again_when_somebody_asks_for_the_same_compaction_a
 }
 
 #[test]
+fn a_snapshot_that_cannot_be_read_any_more_is_built_anew_of_the_same_state() {
+    let mut alone = Alone::elected(&[1]);
+    for token in 0..20 {
+        alone.propose(token);
+    }
+    let status = alone.core.status();
+    let (index, term) = (status.applied, status.term);
+    let lost = |name: &[u8]| Event::SnapshotLost { reference: name.to_vec() };
+    assert_eq!(alone.core.step(lost(b"first")), [], "it has none");
+    let first = Event::SnapshotBuilt { index, term, reference: b"first".to_vec() };
+    let compacted = alone.core.step(first);
+    assert!(matches!(compacted[..], [Action::Compact { .. }]), "{compacted:?}");
+    assert_eq!(alone.core.step(lost(b"another")), []);
+    assert_eq!(alone.core.step(lost(b"first")), [Action::BuildSnapshot]);
+    assert_eq!(alone.core.step(lost(b"first")), [], "one is being built");
+    let second = Event::SnapshotBuilt { index, term, reference: b"second".to_vec() };
+    let actions = alone.core.step(second);
+    let [Action::Compact { snapshot, .. }] = &actions[..] else { panic!("{actions:?}") };
+    assert_eq!((snapshot.index, &snapshot.reference[..]), (index, &b"second"[..]));
+    assert_eq!(alone.core.step(Event::Tick), [], "nothing is lost any more");
+}
+
+#[test]
 fn a_replica_behind_an_unwanted_entry_gets_a_snapshot_and_compacts_in_its_turn() {
     let mut world = World::started(29, &[1, 2, 3]);
     world.commit_one();

@@ -71,9 +71,15 @@ pub(super) enum Mail<R> {
     Held(Sending<R>, Vec<u64>),
     SnapshotSent {
         to: u64,
+        reference: Vec<u8>,
         is_taken: bool,
         /// Whether changes were sent in its place.
         are_changes: bool,
+    },
+    /// Whether the file of a snapshot that did not arrive is what its reference says.
+    Checked {
+        reference: Vec<u8>,
+        is_sound: bool,
     },
     /// A forwarded proposal that the leader did not take; nothing was appended.
     NotTaken(Job<R>, ProposeError),

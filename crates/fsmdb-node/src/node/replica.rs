@@ -104,6 +104,8 @@ pub(super) struct Replica<F: Replicated> {
     pub(super) addresses: BTreeMap<u64, String>,
     pub(super) members: Membership,
     pub(super) is_announced: bool,
+    /// Whether the file of a snapshot is being checked.
+    pub(super) is_checking: bool,
     pub(super) is_draining: bool,
     pub(super) is_removed: bool,
 }
@@ -219,13 +221,21 @@ impl<F: Replicated> Replica<F> {
                 self.step(Event::SnapshotFailed)?;
             }
             Mail::Held(sending, held) => self.send_to_holder(sending, &held),
-            Mail::SnapshotSent { to, is_taken, are_changes } => {
+            Mail::SnapshotSent { to, reference, is_taken, are_changes } => {
                 if is_taken {
                     self.attempts.forget(to);
                     self.shared.metrics.snapshots_sent.inc();
                     self.shared.metrics.snapshots_sent_as_changes.inc_by(u64::from(are_changes));
+                } else if !are_changes {
+                    self.check_snapshot(reference);
                 }
                 self.step(Event::SnapshotSent { to, ok: is_taken })?;
+            }
+            Mail::Checked { reference, is_sound } => {
+                self.is_checking = false;
+                if !is_sound {
+                    self.step(Event::SnapshotLost { reference })?;
+                }
             }
             Mail::NotTaken(job, error) => self.not_taken(job, error),
             Mail::Lost(job) => self.lost(job),
@@ -353,6 +363,14 @@ impl<F: Replicated> Replica<F> {
             } else if self.role == Role::Leader {
                 self.propose_address(id, None);
             }
+        }
+    }
+
+    /// Has the file read that did not arrive, unless one is being read: who retries asks again.
+    fn check_snapshot(&mut self, reference: Vec<u8>) {
+        if !std::mem::replace(&mut self.is_checking, true) {
+            // The background thread has panicked; its mail says so.
+            let _ = self.threads.background.post(Work::Check(reference));
         }
     }
 

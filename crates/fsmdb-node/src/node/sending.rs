@@ -33,6 +33,7 @@ pub(super) struct Sending<R> {
 /// Tells the raft thread what became of a snapshot on its way, by its drop.
 struct Report<R> {
     to: u64,
+    reference: Vec<u8>,
     is_taken: bool,
     are_changes: bool,
     inbox: Arc<Inbox<Mail<R>>>,
@@ -51,8 +52,9 @@ impl<R: Send + 'static> Report<R> {
 impl<R> Drop for Report<R> {
     fn drop(&mut self) {
         let Self { to, is_taken, are_changes, .. } = *self;
+        let reference = std::mem::take(&mut self.reference);
         // The raft thread has ended already, and nobody asks.
-        let _ = self.inbox.post(Mail::SnapshotSent { to, is_taken, are_changes });
+        let _ = self.inbox.post(Mail::SnapshotSent { to, reference, is_taken, are_changes });
     }
 }
 
@@ -83,7 +85,8 @@ impl<F: Replicated> Replica<F> {
     pub(super) fn send_snapshot(&mut self, message: Message) {
         let to = message.to();
         let inbox = Arc::clone(&self.shared.inbox);
-        let report = Report { to, is_taken: false, are_changes: false, inbox };
+        let reference = message.snapshot_reference().to_vec();
+        let report = Report { to, reference, is_taken: false, are_changes: false, inbox };
         let sending = Sending { message, report };
         let reference = sending.message.snapshot_reference();
         let may_spare =
@@ -153,7 +156,7 @@ mod tests {
         let inbox: Arc<Inbox<Mail<()>>> = Arc::new(Inbox::new());
         let report = |are_changes| {
             let inbox = Arc::clone(&inbox);
-            Report { to: 2, is_taken: false, are_changes, inbox }
+            Report { to: 2, reference: b"s".to_vec(), is_taken: false, are_changes, inbox }
         };
         report(false).into_done()(true);
         drop(report(true).into_done());
@@ -161,7 +164,7 @@ mod tests {
         let mut mail = Vec::new();
         assert!(inbox.take(None, &mut mail));
         let told = mail.iter().map(|mail| match mail {
-            Mail::SnapshotSent { to: 2, is_taken, are_changes } => (*is_taken, *are_changes),
+            Mail::SnapshotSent { to: 2, is_taken, are_changes, .. } => (*is_taken, *are_changes),
             _ => panic!("other mail"),
         });
         assert_eq!(told.collect::<Vec<_>>(), [(true, false), (false, true), (false, false)]);

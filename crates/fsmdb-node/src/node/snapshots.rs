@@ -79,6 +79,17 @@ pub trait SnapshotStore: Send + Sync + 'static {
     /// The words of the store, when the file is not there.
     fn path(&self, reference: &[u8]) -> Result<PathBuf, SnapshotStoreError>;
 
+    /// Reads the file of a reference whole: it must be what the reference says. Asked for when a
+    /// snapshot did not arrive; one that is damaged would never arrive.
+    ///
+    /// # Errors
+    ///
+    /// The words of the store, when the file is another one, or not there. Another snapshot is
+    /// built then. The one provided here takes every file for sound.
+    fn check(&self, _reference: &[u8]) -> Result<(), SnapshotStoreError> {
+        Ok(())
+    }
+
     /// Takes a received file into the store, by renaming it, durably: the state at the entry `at`;
     /// or the file that received changes come to. Answers with this store's own reference to it.
     /// Called beside all others.
@@ -156,6 +167,7 @@ impl Changes {
 pub(super) enum Work {
     Build(Snapshot),
     Retain(Vec<u8>),
+    Check(Vec<u8>),
     /// The log is scrubbed up to this entry, if it can be.
     Erase {
         scrubbed: Option<u64>,
@@ -197,6 +209,15 @@ pub(super) fn run<R: Send>(
                     // What could not be forgotten is forgotten with the next one.
                     if store.retain(&recorded).is_err() {
                         metrics.snapshots_failed.inc();
+                    }
+                }
+                Work::Check(reference) => {
+                    let is_sound = store.check(&reference).is_ok();
+                    if !is_sound {
+                        metrics.snapshots_failed.inc();
+                    }
+                    if inbox.post(Mail::Checked { reference, is_sound }).is_err() {
+                        return;
                     }
                 }
                 Work::Erase { scrubbed, askers } => {

@@ -168,6 +168,7 @@ impl<F: Replicated> Node<F> {
             addresses,
             members: snapshot.membership,
             is_announced: false,
+            is_checking: false,
             is_draining: false,
             is_removed: false,
         };

@@ -68,6 +68,7 @@ impl Place {
             arriving,
             housekeeper: log.housekeeper(),
             load: LoadOptions::new,
+            logger: Logger::root(Discard, o!()),
             missed: Mutex::default(),
             placing: Mutex::default(),
         };

@@ -247,6 +247,31 @@ impl SnapshotFiles {
         Ok(self.folder.join(SnapshotReference::parse(reference)?.name()))
     }
 
+    /// Reads the file that a reference names whole: it must be the one that was referred to.
+    /// O(bytes) unless it has another length; for a thread beside.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError::WrongSnapshot`] when it is another one, [`StorageError::Reference`] when the
+    /// reference is none, [`StorageError::Disk`] when the file cannot be read.
+    pub fn check(&self, reference: &[u8]) -> Result<(), StorageError> {
+        let expected = SnapshotReference::parse(reference)?;
+        let at = Applied { index: expected.index, term: expected.term };
+        let path = self.folder.join(expected.name());
+        let file = File::open(&path).map_err(failed("open", &path))?;
+        let bytes = file.metadata().map_err(failed("look at", &path))?.len();
+        if bytes != expected.bytes {
+            return Err(wrong(&path, at, format!("it has {bytes} bytes")));
+        }
+        let is_cancelled = &self.is_cancelled;
+        let mut source = Hashing { file, hasher: blake3::Hasher::new(), bytes: 0, is_cancelled };
+        io::copy(&mut source, &mut io::sink()).map_err(failed("read", &path))?;
+        if *source.hasher.finalize().as_bytes() != expected.hash {
+            return Err(wrong(&path, at, "its bytes were changed".to_owned()));
+        }
+        Ok(())
+    }
+
     /// Reads a file whole: it must be a snapshot, sound, and hold the state at an entry.
     fn verify(&self, path: &Path, at: Applied) -> Result<SnapshotReference, StorageError> {
         let file = File::open(path).map_err(failed("open", path))?;

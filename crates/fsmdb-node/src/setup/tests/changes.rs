@@ -52,6 +52,7 @@ impl Place {
             arriving: directory.path().join(ARRIVING),
             housekeeper: log.housekeeper(),
             load: LoadOptions::new,
+            logger: Logger::root(Discard, o!()),
             missed: Mutex::default(),
             placing: Mutex::default(),
         };

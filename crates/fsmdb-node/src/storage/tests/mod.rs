@@ -10,3 +10,4 @@ mod recovery;
 mod samples;
 mod scrubbing;
 mod snapshots;
+mod torn;
