@@ -1,5 +1,6 @@
 //! What the raft thread is told.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ use super::pending::{Slot, Waiting as _};
 use super::request::{Answer, Request};
 use super::snapshots::Built;
 use crate::link::{Responder, SnapshotDone};
+use crate::transport::Refusal;
 
 /// A read of a user of this node that needs a confirmation.
 pub(super) struct ReadJob {
@@ -69,6 +71,21 @@ pub(super) enum Mail<R> {
     Applied(u64),
     /// The addresses of members may be others.
     MembersChanged,
+    /// A peer has shown the random bits of its directory.
+    Introduced {
+        peer: u64,
+        directory: u128,
+    },
+    /// A peer that was dialled refuses this node, or does not any more.
+    Answered {
+        peer: u64,
+        refusal: Option<Refusal>,
+    },
+    /// The address book of a peer that had applied so many entries.
+    Addresses {
+        at: u64,
+        addresses: BTreeMap<u64, String>,
+    },
     Built(Result<Built, SnapshotStoreError>),
     SnapshotSent {
         to: u64,

@@ -1,9 +1,9 @@
 //! One node of a Raft group: a replica of the database with everything around it.
 //!
 //! `start.rs` makes it, `replica.rs` is the raft thread, `log_thread.rs`, `apply.rs` and
-//! `snapshots.rs` are the other three. `proposals.rs`, `reads.rs`, `peers.rs` and `digests.rs` are
-//! what the raft thread does for users and peers; `members.rs`, `client.rs` and `erasing.rs` what
-//! users ask for beside.
+//! `snapshots.rs` are the other three. `proposals.rs`, `reads.rs`, `peers.rs`, `book.rs` and
+//! `digests.rs` are what the raft thread does for users and peers; `members.rs`, `client.rs` and
+//! `erasing.rs` what users ask for beside.
 //!
 //! # Invariants
 //!
@@ -15,6 +15,7 @@
 
 mod admission;
 mod apply;
+mod book;
 mod client;
 mod clock;
 mod digests;
@@ -45,6 +46,7 @@ use std::time::Duration;
 use fsmdb::raft::{Consistency, ProposeError, ReadError, Refusal, Role, Status};
 use fsmdb::{Applied, Db, Machine, MachineError, Snapshot};
 
+pub(crate) use book::Known;
 pub use client::{Session, SessionError};
 pub use erasing::{ErasureReport, NodeErasure};
 pub use error::{MemberError, NodeError, SnapshotStoreError};

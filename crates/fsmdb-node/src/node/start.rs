@@ -19,6 +19,7 @@ use slog::Logger;
 
 use super::admission::Admission;
 use super::apply::{Applier, Notes, install};
+use super::book::{Book, Known};
 use super::clock::Ticker;
 use super::digests::Comparing;
 use super::door::Door;
@@ -110,20 +111,23 @@ impl<F: Replicated> Node<F> {
         mut parts: Parts<F, L>,
         connect: impl FnOnce(Arc<dyn Inbound>) -> Result<Arc<dyn Transport>, String>,
     ) -> Result<Self, NodeError> {
-        let Parts { machine, log, snapshots, .. } = &mut parts;
+        let Parts { machine, log, snapshots, addresses, .. } = &mut parts;
         let recovered: Recovered = log.load()?;
         install(machine, &**snapshots, &recovered.snapshot)?;
-        Self::start_recovered(parts, recovered, connect)
+        let known = Known { addresses: std::mem::take(addresses), ..Known::default() };
+        Self::start_recovered(parts, known, recovered, connect)
     }
 
     /// As [`start_with`](Self::start_with), with a state machine that is at the snapshot that
-    /// `recovered`, which was read from the log, begins from.
+    /// `recovered`, which was read from the log, begins from, and `known` in place of the addresses
+    /// among the parts.
     pub(crate) fn start_recovered<L: LogStore>(
         parts: Parts<F, L>,
+        known: Known,
         recovered: Recovered,
         connect: impl FnOnce(Arc<dyn Inbound>) -> Result<Arc<dyn Transport>, String>,
     ) -> Result<Self, NodeError> {
-        let Parts { config, machine, log, snapshots, addresses, logger, options } = parts;
+        let Parts { config, machine, log, snapshots, logger, options, .. } = parts;
         let applied = machine.applied().index;
         let (id, snapshot) = (config.id, recovered.snapshot.clone());
         let core = Core::new(config, recovered, applied, &logger)?;
@@ -158,9 +162,8 @@ impl<F: Replicated> Node<F> {
             reads: Reads::default(),
             comparing: Comparing::default(),
             erasures: Vec::new(),
-            addresses,
+            book: Book::new(id, known),
             members: snapshot.membership,
-            is_announced: false,
             is_draining: false,
             is_removed: false,
         };
