@@ -17,20 +17,19 @@ use std::collections::BTreeMap;
 pub(super) struct Directories {
     /// What the node says.
     told: BTreeMap<u64, u128>,
-    /// With which each came first.
+    /// With which each came.
     seen: BTreeMap<u64, u128>,
 }
 
 impl Directories {
     /// Whether a peer may have this directory; the first one is remembered.
     pub(super) fn admit(&mut self, peer: u64, directory: u128) -> bool {
-        if let Some(known) = self.told.get(&peer).or_else(|| self.seen.get(&peer)) {
-            return *known == directory;
-        }
-        if directory != 0 {
+        let known = self.told.get(&peer).or_else(|| self.seen.get(&peer));
+        let is_admitted = known.is_none_or(|known| *known == directory);
+        if is_admitted && directory != 0 {
             self.seen.insert(peer, directory);
         }
-        true
+        is_admitted
     }
 
     /// Takes what the node says; answers with the peers that came with another one.
@@ -66,6 +65,7 @@ mod tests {
         assert_eq!(directories.tell(BTreeMap::from([(2, 8), (3, 5)])), [2]);
         assert!(directories.admit(2, 8) && !directories.admit(2, 7));
         assert!(!directories.admit(3, 4) && directories.admit(3, 5));
+        assert_eq!(directories.tell(BTreeMap::from([(2, 8), (3, 6)])), [3]);
         assert!(directories.tell(BTreeMap::new()).is_empty());
         assert!(directories.admit(4, 1));
         directories.retain(|peer| peer != 4);
