@@ -98,7 +98,8 @@ impl<F: Replicated> Setup<F> {
     /// dialled where the database says, so that an old file of settings leads nobody astray.
     ///
     /// A node that was away while its group got other members needs no new ones here as long as one
-    /// that it knows is reached: when it has heard of no leader for a while it asks those for theirs.
+    /// that it knows is reached: when it has heard of no leader for a while it asks those it knows
+    /// for theirs.
     #[must_use]
     pub fn addresses(mut self, addresses: BTreeMap<u64, String>) -> Self {
         self.addresses.extend(addresses);
@@ -110,8 +111,8 @@ impl<F: Replicated> Setup<F> {
     /// member is started with the same; whoever leads writes them into the database.
     ///
     /// Take them out of the settings once [`Node::address_of`] gives them: they would go before an
-    /// address that is written later. Where a majority runs, give one that has moved its new address
-    /// by [`Node::add_learner`] if it is a learner, or replace it; this is not needed then.
+    /// address that is written later. While a majority runs, a learner that has moved is given its
+    /// new address by [`Node::add_learner`], and a voter is replaced; this is not needed then.
     #[must_use]
     pub fn moved(mut self, addresses: BTreeMap<u64, String>) -> Self {
         self.moved.extend(addresses);

@@ -279,3 +279,46 @@ impl<F: Replicated> Replica<F> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use fsmdb::{Applied, Db, Fsm, WriteTxn};
+
+    use super::{BTreeMap, Book, Known, Machine, Sessions};
+    use crate::session::{Envelope, with_tables};
+
+    struct Nothing;
+
+    impl Fsm for Nothing {
+        type Command = ();
+        type Reply = ();
+        fn apply(&self, _: &mut WriteTxn<'_>, _: Applied, (): ()) {}
+    }
+
+    fn of<const N: usize>(addresses: [(u64, &str); N]) -> BTreeMap<u64, String> {
+        addresses.map(|(id, address)| (id, address.to_owned())).into()
+    }
+
+    #[test]
+    fn rows_go_before_the_start_and_behind_who_has_applied_more_and_the_removed_stay_unknown() {
+        let db = with_tables(Db::builder()).build().expect("a sound schema");
+        let machine = Machine::new(db, Sessions::new(Nothing)).expect("nobody owns it");
+        let members = [(2, Some("row")), (3, Some("row")), (3, None)];
+        for (index, (id, address)) in (1..).zip(members) {
+            let member = Envelope::Member { id, address: address.map(str::to_owned) };
+            let command = Machine::<Sessions<Nothing>>::encode(&member).expect("short");
+            machine.apply(Applied { index, term: 1 }, &command).expect("applied");
+        }
+        let snapshot = machine.read();
+        let addresses = of([(1, "start"), (2, "start"), (3, "start")]);
+        let mut book = Book::new(1, Known { addresses, ..Known::default() });
+        assert_eq!(book.addresses(&snapshot), of([(1, "start"), (2, "row")]));
+        book.told = of([(1, "told"), (2, "told"), (3, "told"), (4, "told")]);
+        book.told_at = 4;
+        assert_eq!(book.addresses(&snapshot), of([(1, "told"), (2, "told"), (4, "told")]));
+        book.told_at = 3;
+        assert_eq!(book.addresses(&snapshot), of([(1, "start"), (2, "row")]), "as old as the rows");
+        book.known.moved = of([(2, "moved"), (3, "moved")]);
+        assert_eq!(book.addresses(&snapshot), of([(1, "start"), (2, "moved")]));
+    }
+}
