@@ -265,6 +265,7 @@ fn a_node_leaves_the_group_by_itself() {
     assert!(!group.node(leader).status().is_running);
     let others = group.node(other);
     group::until("the others know", || !others.status().raft.membership.contains(leader));
+    group::until("its address is forgotten", || others.address_of(leader).is_none());
     assert_eq!(others.propose(&add("a", 1)).wait().expect("applied").1, Ok(1));
 }
 

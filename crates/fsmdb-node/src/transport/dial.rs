@@ -10,7 +10,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use slog::{info, warn};
+use slog::{error, info, warn};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
@@ -50,7 +50,11 @@ pub(super) async fn maintain(mesh: Arc<Mesh>, peer: Arc<Peer>, purpose: Purpose)
         };
         close(&mesh, &peer, purpose);
         let words = error.to_string();
-        if words != last_words {
+        if words != last_words && matches!(error, ConnectionError::Refused(Refusal::Directory)) {
+            error!(mesh.log, "a peer refuses this node for good";
+                "peer" => peer.id, "reason" => &words);
+            last_words = words;
+        } else if words != last_words {
             warn!(mesh.log, "a peer cannot be reached, or not any more"; "peer" => peer.id,
                 "purpose" => ?purpose, "address" => &peer.address, "reason" => &words);
             last_words = words;
