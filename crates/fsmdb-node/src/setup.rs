@@ -21,7 +21,9 @@ use fsmdb::{LoadOptions, Machine, SaveOptions, Snapshot};
 use slog::Logger;
 
 use crate::link::Transport;
-use crate::node::{Known, Node, NodeError, Options, Parts, SnapshotStore, SnapshotStoreError};
+use crate::node::{
+    Known, Node, NodeError, Options, Parts, SnapshotStore, SnapshotStoreError, remembered,
+};
 use crate::session::{Replicated, Sessions};
 use crate::storage::{
     DataDir, EngineLog, Housekeeper, Identity, LogOptions, SnapshotFiles, SnapshotReference,
@@ -245,7 +247,9 @@ impl<F: Replicated> Node<F> {
             addresses: setup.addresses,
             moved: setup.moved,
             directory: Some(directory.incarnation()),
+            remembered: remembered(&machine.read(), &recovered.entries),
         };
+        tcp.directories.clone_from(&known.remembered);
         let (files, arriving) = (directory.snapshots(), directory.path().join(ARRIVING));
         let load = setup.load;
         let snapshots = Files { files, arriving, housekeeper: log.housekeeper(), load };

@@ -11,13 +11,15 @@
 //!    of these shows a certificate with its own name, where certificates are asked for.
 //! 3. A book of a peer counts while that peer has applied more than this node; then the rows of
 //!    this node know as much.
-//! 4. The directory of a member is proposed when every member has shown one: no build that does not
+//! 4. The directories of members that the log of this node has, applied or not, are known before it
+//!    hears anybody: while it applies its log again, a member that was wiped could get a vote in.
+//! 5. The directory of a member is proposed when every member has shown one: no build that does not
 //!    know such entries has to apply one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use fsmdb::raft::Role;
+use fsmdb::raft::{Entry, Role};
 use fsmdb::{Machine, Snapshot};
 
 use super::clock;
@@ -29,7 +31,7 @@ use crate::limits::{
     ADDRESS_BYTES_MAX, ADDRESSES_ASKED_TICKS, ADDRESSES_TOLD_MAX, ANNOUNCE_TICKS,
     READ_ATTEMPT_TICKS,
 };
-use crate::session::{EnvelopeRef, MemberRow, Replicated, Sessions};
+use crate::session::{EnvelopeRef, MemberRow, Replicated, Sessions, directory_in};
 use crate::transport::Refusal;
 
 /// What a node was told at its start.
@@ -41,6 +43,25 @@ pub(crate) struct Known {
     pub(crate) moved: BTreeMap<u64, String>,
     /// Random bits of the directory of this node, if it has one.
     pub(crate) directory: Option<u128>,
+    /// Directories of members that are in the log, until the database says it.
+    pub(crate) remembered: BTreeMap<u64, u128>,
+}
+
+/// The directories of members in a database and in the entries that are not applied to it yet.
+/// O(members + entries).
+pub(crate) fn remembered(snapshot: &Snapshot, entries: &[Entry]) -> BTreeMap<u64, u128> {
+    let mut remembered = BTreeMap::new();
+    for (id, directory) in entries.iter().filter_map(|entry| directory_in(entry.command()?)) {
+        remembered.entry(id).or_insert(directory);
+    }
+    remembered.extend(written(snapshot));
+    remembered
+}
+
+/// The directories in the rows of a database.
+fn written(snapshot: &Snapshot) -> BTreeMap<u64, u128> {
+    let rows = snapshot.table::<MemberRow>();
+    rows.iter().filter_map(|row| Some((row.id, row.directory()?))).collect()
 }
 
 /// What the raft thread knows of members, beside the rows.
@@ -117,8 +138,8 @@ impl<F: Replicated> Replica<F> {
         addresses.remove(&self.id);
         let own = self.id;
         self.book.directories.retain(|id, _| *id == own || addresses.contains_key(id));
-        let directories = rows.iter().filter_map(|row| Some((row.id, row.directory()?)));
-        let directories: BTreeMap<u64, u128> = directories.collect();
+        let mut directories = self.book.known.remembered.clone();
+        directories.extend(written(&snapshot));
         let is_stranger = |id: &u64| !addresses.contains_key(id);
         if self.shared.board.status().refused_by.keys().any(is_stranger) {
             self.shared.board.post(|status| {
@@ -284,7 +305,7 @@ impl<F: Replicated> Replica<F> {
 mod tests {
     use fsmdb::{Applied, Db, Fsm, WriteTxn};
 
-    use super::{BTreeMap, Book, Known, Machine, Sessions};
+    use super::{BTreeMap, Book, Entry, Known, Machine, Sessions, Snapshot, remembered};
     use crate::session::{Envelope, with_tables};
 
     struct Nothing;
@@ -299,17 +320,50 @@ mod tests {
         addresses.map(|(id, address)| (id, address.to_owned())).into()
     }
 
-    #[test]
-    fn rows_go_before_the_start_and_behind_who_has_applied_more_and_the_removed_stay_unknown() {
+    fn encode(envelope: &Envelope<()>) -> Vec<u8> {
+        Machine::<Sessions<Nothing>>::encode(envelope).expect("short")
+    }
+
+    fn member(id: u64, address: Option<&str>) -> Envelope<()> {
+        Envelope::Member { id, address: address.map(str::to_owned) }
+    }
+
+    /// The state after these commands.
+    fn after(envelopes: &[Envelope<()>]) -> Snapshot {
         let db = with_tables(Db::builder()).build().expect("a sound schema");
         let machine = Machine::new(db, Sessions::new(Nothing)).expect("nobody owns it");
-        let members = [(2, Some("row")), (3, Some("row")), (3, None)];
-        for (index, (id, address)) in (1..).zip(members) {
-            let member = Envelope::Member { id, address: address.map(str::to_owned) };
-            let command = Machine::<Sessions<Nothing>>::encode(&member).expect("short");
-            machine.apply(Applied { index, term: 1 }, &command).expect("applied");
+        for (index, envelope) in (1..).zip(envelopes) {
+            let at = Applied { index, term: 1 };
+            machine.apply(at, &encode(envelope)).expect("applied");
         }
-        let snapshot = machine.read();
+        machine.read()
+    }
+
+    fn entry(envelope: &Envelope<()>) -> Entry {
+        let data = encode(envelope);
+        let mut bytes = vec![4 << 3 | 2, u8::try_from(data.len()).expect("short")];
+        bytes.extend(data);
+        Entry::decode(&bytes).expect("an entry")
+    }
+
+    #[test]
+    fn directories_are_remembered_from_the_log_before_it_is_applied() {
+        let directory = |id, directory| Envelope::Directory { id, directory };
+        let snapshot = after(&[member(2, Some("row")), directory(2, u128::MAX)]);
+        let entries = [
+            entry(&member(3, Some("Directory"))),
+            entry(&Envelope::Plain { command: () }),
+            entry(&directory(3, 7)),
+            entry(&directory(3, 8)),
+            entry(&directory(2, 9)),
+        ];
+        let expected = BTreeMap::from([(2, u128::MAX), (3, 7)]);
+        assert_eq!(remembered(&snapshot, &entries), expected);
+    }
+
+    #[test]
+    fn rows_go_before_the_start_and_behind_who_has_applied_more_and_the_removed_stay_unknown() {
+        let snapshot = after(&[member(2, Some("row")), member(3, Some("row")), member(3, None)]);
         let addresses = of([(1, "start"), (2, "start"), (3, "start")]);
         let mut book = Book::new(1, Known { addresses, ..Known::default() });
         assert_eq!(book.addresses(&snapshot), of([(1, "start"), (2, "row")]));

@@ -46,7 +46,7 @@ use std::time::Duration;
 use fsmdb::raft::{Consistency, ProposeError, ReadError, Refusal, Role, Status};
 use fsmdb::{Applied, Db, Machine, MachineError, Snapshot};
 
-pub(crate) use book::Known;
+pub(crate) use book::{Known, remembered};
 pub use client::{Session, SessionError};
 pub use erasing::{ErasureReport, NodeErasure};
 pub use error::{MemberError, NodeError, SnapshotStoreError};

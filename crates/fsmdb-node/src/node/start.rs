@@ -19,7 +19,7 @@ use slog::Logger;
 
 use super::admission::Admission;
 use super::apply::{Applier, Notes, install};
-use super::book::{Book, Known};
+use super::book::{Book, Known, remembered};
 use super::clock::Ticker;
 use super::digests::Comparing;
 use super::door::Door;
@@ -114,7 +114,9 @@ impl<F: Replicated> Node<F> {
         let Parts { machine, log, snapshots, addresses, .. } = &mut parts;
         let recovered: Recovered = log.load()?;
         install(machine, &**snapshots, &recovered.snapshot)?;
-        let known = Known { addresses: std::mem::take(addresses), ..Known::default() };
+        let remembered = remembered(&machine.read(), &recovered.entries);
+        let addresses = std::mem::take(addresses);
+        let known = Known { addresses, remembered, ..Known::default() };
         Self::start_recovered(parts, known, recovered, connect)
     }
 

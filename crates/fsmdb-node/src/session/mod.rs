@@ -15,8 +15,8 @@
 mod envelope;
 mod tables;
 
-pub(crate) use envelope::EnvelopeRef;
 pub use envelope::{Envelope, EnvelopeReply, Place, SessionRefusal};
+pub(crate) use envelope::{EnvelopeRef, directory_in};
 pub(crate) use tables::MemberRow;
 pub use tables::with_tables;
 

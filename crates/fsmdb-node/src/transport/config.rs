@@ -29,6 +29,9 @@ pub struct TransportConfig {
     /// Random bits of the node's directory, drawn when it was made, or 0. Peers that remember
     /// others refuse the node: it was wiped, and has forgotten what it voted for.
     pub directory: u128,
+    /// What is known of the directories of peers, until
+    /// [`set_directories`](crate::link::Transport::set_directories) says it.
+    pub directories: BTreeMap<u64, u128>,
     /// The versions of the protocol; nodes without a common one refuse each other.
     pub versions: Versions,
     /// Where peers reach this node. Port 0 lets the system choose.
@@ -64,6 +67,7 @@ impl TransportConfig {
             cluster,
             incarnation,
             directory: 0,
+            directories: BTreeMap::new(),
             versions: VERSIONS,
             listen,
             peers: BTreeMap::new(),

@@ -142,6 +142,7 @@ impl TcpTransport {
         let listener = bind(config.listen).map_err(failed("the address to listen on"))?;
         let local_address = listener.local_addr().map_err(failed("the address listened on"))?;
         drop(entered);
+        mesh.set_directories(config.directories);
         runtime.spawn(listen::listen(Arc::clone(&mesh), listener));
         mesh.set_peers(config.peers);
         Ok(Self { mesh, local_address, runtime: Some(runtime) })

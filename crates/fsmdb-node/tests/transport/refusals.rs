@@ -172,6 +172,18 @@ fn the_newest_connection_of_a_peer_takes_the_place_of_the_older() {
     assert_eq!(refused, Some(Refusal::Superseded));
 }
 
+#[test]
+fn a_directory_that_is_known_at_the_start_is_asked_for_at_the_first_connection() {
+    let node = Node::start_with(1, insecure(1), |config| {
+        config.directories.insert(2, 7);
+        config.peers.insert(2, "127.0.0.1:1".to_owned());
+    });
+    for (directory, refusal) in [(8, Some(Refusal::Directory)), (7, None)] {
+        let welcome = greet(&mut connect(&node), &Hello { directory, ..hello(2) });
+        assert_eq!(welcome.refusal, refusal);
+    }
+}
+
 /// The parts of the payload of a frame of messages.
 fn batch<'a>(messages: &[&'a [u8]]) -> [&'a [u8]; 2] {
     let [message] = messages else { panic!("one message") };
