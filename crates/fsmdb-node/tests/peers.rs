@@ -103,13 +103,17 @@ struct Group {
 
 impl Group {
     fn new(authority: Option<Authority>) -> Self {
+        let mut group = Self::without_nodes(authority);
+        (1..=3).for_each(|id| group.start(id));
+        group
+    }
+
+    fn without_nodes(authority: Option<Authority>) -> Self {
         let folder = tempfile::tempdir().expect("a folder can be made");
         let places = places(1..=5);
         let mut founders = text(&places);
         founders.retain(|id, _| *id <= 3);
-        let mut group = Self { folder, authority, places, founders, nodes: BTreeMap::new() };
-        (1..=3).for_each(|id| group.start(id));
-        group
+        Self { folder, authority, places, founders, nodes: BTreeMap::new() }
     }
 
     fn setup(&self, id: u64) -> Setup<Words> {
@@ -227,6 +231,29 @@ fn a_founder_that_was_wiped_is_refused_and_comes_back_under_a_new_id() {
     group.start(2);
     group.say(4, "and goes on");
     until("all agree", || group.hears(1, "and goes on") && group.hears(2, "and goes on"));
+}
+
+#[test]
+fn directories_are_written_down_when_every_member_has_shown_its_own() {
+    let mut group = Group::without_nodes(None);
+    [1, 2].iter().for_each(|id| group.start(*id));
+    group.say(1, "early");
+    until("addresses are written down", || {
+        group.nodes.values().all(|node| node.address_of(3).is_some())
+    });
+    // A new leader looks at once what is not written down.
+    let heir = if group.nodes[&1].status().is_leader() { 2 } else { 1 };
+    group.nodes[&1].transfer(heir).wait().expect("handed over");
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(1) {
+        group.say(heir, "later");
+    }
+    let has_any = |node: &Node<Words>| (1..=3).any(|id| node.directory_of(id).is_some());
+    assert!(!group.nodes.values().any(has_any), "a build that does not know them may come yet");
+    group.start(3);
+    until("they are written down", || {
+        group.nodes.values().all(|node| (1..=3).all(|id| node.directory_of(id).is_some()))
+    });
 }
 
 #[test]
