@@ -62,8 +62,8 @@ pub const REQUEST_QUEUE_BYTES_MAX: usize = 64 << 20;
 /// Longest time a request waits for its answer, whatever was asked: it holds its caller's memory.
 pub const REQUEST_TIMEOUT_MAX: Duration = Duration::from_secs(3600);
 
-/// Incoming connections whose handshake is not done. Beyond, new ones are closed unread, so that
-/// strangers cost neither memory nor signatures without end.
+/// Incoming connections whose handshake is not done. Beyond, the oldest of them is closed for the
+/// new one: strangers cost no memory without end, and who says nothing keeps no peer out.
 pub const CONNECTIONS_UNAUTHENTICATED_MAX: usize = 64;
 
 /// Time for a connection and its handshake, unless the configuration says otherwise. Then it is
@@ -202,6 +202,19 @@ pub const ADDRESS_BYTES_MAX: usize = 1024;
 /// Longest share of a graceful stop that is spent on handing leadership over; then the node stops
 /// as it is, and the others elect.
 pub const STOP_HANDOVER_MAX: Duration = Duration::from_secs(3);
+
+/// Ticks without a word of a leader after which a node asks the peers it knows for their address
+/// books, and between two times that it asks: three election timeouts, so that a mere election asks
+/// nobody.
+pub const ADDRESSES_ASKED_TICKS: u32 = 30;
+
+/// Members in an address book that is taken from a peer; a longer one is not taken. No group has so
+/// many.
+pub const ADDRESSES_TOLD_MAX: usize = 1024;
+
+/// Ticks between two times that a leader looks whether the rows of members are as the members are.
+/// What a lost proposal did not write is written so much later.
+pub const ANNOUNCE_TICKS: u32 = 50;
 
 /// Entries between two digests that a node notes, where digests are kept.
 ///

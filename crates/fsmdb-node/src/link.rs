@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use fsmdb::raft::Message;
 
+use crate::transport::Refusal;
+
 /// Why a message or request was not handed to the network, or not answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -82,6 +84,11 @@ pub trait Transport: Send + Sync + 'static {
 
     /// Replaces the addresses of peers; connections to those that are gone are closed.
     fn set_peers(&self, addresses: BTreeMap<u64, String>);
+
+    /// Replaces what is known of the directories of peers: random bits, by id. A peer that has
+    /// another one is not heard, and not spoken to. A transport whose peers cannot be wiped and
+    /// come back need not know this.
+    fn set_directories(&self, _directories: BTreeMap<u64, u128>) {}
 }
 
 /// What a transport hands to its node. Methods return at once.
@@ -98,4 +105,11 @@ pub trait Inbound: Send + Sync + 'static {
 
     /// A peer cannot be reached, or a queued message to it was lost.
     fn unreachable(&self, peer: u64);
+
+    /// A connection with a peer, in whichever direction, was agreed upon; the random bits of its
+    /// directory, or 0 when it does not say. Called from a transport that knows directories.
+    fn introduced(&self, _peer: u64, _directory: u128) {}
+
+    /// A peer that was dialled refuses this node, or does not any more.
+    fn answered(&self, _peer: u64, _refusal: Option<Refusal>) {}
 }

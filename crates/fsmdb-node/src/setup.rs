@@ -5,7 +5,9 @@
 //! 1. Whether a node founds its group or joins one is written once, in its log; what a later start
 //!    says of it changes nothing.
 //! 2. The directory is locked as long as the node's log lives.
-//! 3. What received changes come to is verified as a whole file is. For a snapshot that they did
+//! 3. A directory is made once, with random bits that the group comes to know: a founder that was
+//!    wiped founds again, and is refused by the members that know it by others.
+//! 4. What received changes come to is verified as a whole file is. For a snapshot that they did
 //!    not lead to no file is named to begin from any more, so that it is sent whole.
 
 use std::collections::BTreeMap;
@@ -21,7 +23,9 @@ use fsmdb::{Applied, LoadOptions, Machine, Progress, SaveOptions, Snapshot};
 use slog::{Logger, warn};
 
 use crate::link::{Parcel, Transport};
-use crate::node::{Changes, Node, NodeError, Options, Parts, SnapshotStore, SnapshotStoreError};
+use crate::node::{
+    Changes, Known, Node, NodeError, Options, Parts, SnapshotStore, SnapshotStoreError, remembered,
+};
 use crate::session::{Replicated, Sessions};
 use crate::storage::{
     DataDir, EngineLog, Housekeeper, Identity, Links, LogOptions, SnapshotFiles, SnapshotReference,
@@ -45,6 +49,7 @@ pub struct Setup<F> {
     logger: Logger,
     founders: Option<BTreeMap<u64, String>>,
     addresses: BTreeMap<u64, String>,
+    moved: BTreeMap<u64, String>,
     log: LogOptions,
     options: Options,
     snapshots: Option<(u64, u64)>,
@@ -74,6 +79,7 @@ impl<F: Replicated> Setup<F> {
             logger,
             founders: None,
             addresses: BTreeMap::new(),
+            moved: BTreeMap::new(),
             log: LogOptions::default(),
             options: Options::default(),
             snapshots: None,
@@ -83,6 +89,11 @@ impl<F: Replicated> Setup<F> {
 
     /// Founds a group of these members, `host:port` each, at the first start. Every one of them is
     /// started with the same.
+    ///
+    /// At a later start they are what [`addresses`](Self::addresses) are: the database says where
+    /// members are, as it was told when they were founded or added. So a group that is restarted on
+    /// other addresses than it was founded with finds no leader: each node dials where the others
+    /// were. Start its members with [`moved`](Self::moved) then.
     #[must_use]
     pub fn founds(mut self, members: BTreeMap<u64, String>) -> Self {
         self.addresses.extend(members.clone());
@@ -90,10 +101,28 @@ impl<F: Replicated> Setup<F> {
         self
     }
 
-    /// Where members are reached until the database says it.
+    /// Where members are reached until the database says it. A member that the database knows is
+    /// dialled where the database says, so that an old file of settings leads nobody astray.
+    ///
+    /// A node that was away while its group got other members needs no new ones here as long as one
+    /// that it knows is reached: when it has heard of no leader for a while it asks those it knows
+    /// for theirs.
     #[must_use]
     pub fn addresses(mut self, addresses: BTreeMap<u64, String>) -> Self {
         self.addresses.extend(addresses);
+        self
+    }
+
+    /// Where these members are reached, this node perhaps among them, whatever the database says:
+    /// for a group, or a majority of it, whose addresses have changed while it was stopped. Every
+    /// member is started with the same; whoever leads writes them into the database.
+    ///
+    /// Take them out of the settings once [`Node::address_of`] gives them: they would go before an
+    /// address that is written later. While a majority runs, a learner that has moved is given its
+    /// new address by [`Node::add_learner`], and a voter is replaced; this is not needed then.
+    #[must_use]
+    pub fn moved(mut self, addresses: BTreeMap<u64, String>) -> Self {
+        self.moved.extend(addresses);
         self
     }
 
@@ -218,7 +247,16 @@ impl<F: Replicated> Node<F> {
         let folder = directory.path().join(ARRIVING);
         let (cluster, boot) = (identity.cluster, directory.boot());
         let mut tcp = TransportConfig::new(identity.node, cluster, boot, listen, folder, security);
+        tcp.directory = directory.incarnation();
         tcp.peers.clone_from(&setup.addresses);
+        tcp.peers.extend(setup.moved.clone());
+        let known = Known {
+            addresses: setup.addresses,
+            moved: setup.moved,
+            directory: Some(directory.incarnation()),
+            remembered: remembered(&machine.read(), &recovered.entries),
+        };
+        tcp.directories.clone_from(&known.remembered);
         let (files, arriving) = (directory.snapshots(), directory.path().join(ARRIVING));
         let snapshots = Files {
             links: Links::open(files.folder().to_owned())?,
@@ -235,11 +273,11 @@ impl<F: Replicated> Node<F> {
             machine,
             log,
             snapshots: Arc::new(snapshots),
-            addresses: setup.addresses,
+            addresses: BTreeMap::new(),
             logger: logger.clone(),
             options: setup.options,
         };
-        Self::start_recovered(parts, recovered, |inbound| {
+        Self::start_recovered(parts, known, recovered, |inbound| {
             let transport = TcpTransport::start(tcp, inbound, logger);
             let transport: Arc<dyn Transport> =
                 Arc::new(transport.map_err(|error| error.to_string())?);

@@ -13,11 +13,14 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use fsmdb::Revision;
-use fsmdb::raft::{Consistency, ProposeError, ReadError, Refusal, Role};
+use fsmdb::raft::{
+    Consistency, Entry, HardState, LogStore as _, Membership, MemoryLog, ProposeError, ReadError,
+    Refusal, Role,
+};
+use fsmdb::{Machine, Revision};
 use fsmdb_node::limits::DIGEST_CHECK_TICKS;
 use fsmdb_node::node::{MemberError, Node, NodeError, SessionError};
-use fsmdb_node::session::{SessionBounds, SessionRefusal};
+use fsmdb_node::session::{Envelope, SessionBounds, SessionRefusal, Sessions};
 use group::{Command, Counters, Group, LIMIT, Settings, add, count, count_of};
 
 #[test]
@@ -281,7 +284,44 @@ fn a_node_leaves_the_group_by_itself() {
     assert!(!group.node(leader).status().is_running);
     let others = group.node(other);
     group::until("the others know", || !others.status().raft.membership.contains(leader));
+    group::until("its address is forgotten", || others.address_of(leader).is_none());
     assert_eq!(others.propose(&add("a", 1)).wait().expect("applied").1, Ok(1));
+}
+
+/// An entry of the log in its bytes: of this kind, of term 1.
+fn entry(kind: u8, index: u8, data: &[u8]) -> Entry {
+    let length = u8::try_from(data.len()).expect("short");
+    let mut bytes = vec![1 << 3, kind, 2 << 3, 1, 3 << 3, index, 4 << 3 | 2, length];
+    bytes.extend_from_slice(data);
+    Entry::decode(&bytes).expect("an entry")
+}
+
+#[test]
+fn the_address_of_a_member_that_left_is_forgotten_in_the_end() {
+    // Node 9 was added and has left, and the leader was gone before it wrote that down; node 8 is
+    // about to be added.
+    let member = |id: u64| {
+        let address = Some(format!("node-{id}"));
+        Machine::<Sessions<Counters>>::encode(&Envelope::Member { id, address }).expect("short")
+    };
+    let change = |step: u8| vec![2 << 3 | 2, 4, 1 << 3, step, 2 << 3, 9];
+    let (add_learner, remove) = (2, 1);
+    let entries = [
+        entry(0, 2, &member(9)),
+        entry(2, 3, &change(add_learner)),
+        entry(2, 4, &change(remove)),
+        entry(0, 5, &member(8)),
+    ];
+    let mut log = MemoryLog::founding(Membership::of_voters([1]));
+    let state = HardState { term: 1, vote: 1, commit: 5 };
+    log.append(&entries, Some(state), true).expect("it fits");
+    let group = Group::over(log);
+    let node = group.node(1);
+    group::until("it leads", || node.status().is_leader());
+    node.propose(&add("a", 1)).wait().expect("applied").1.expect("taken");
+    group::until("one is forgotten", || node.address_of(9).is_none());
+    assert_eq!(node.add_learner(9, "again").wait(), Err(MemberError::Retired { id: 9 }));
+    assert_eq!(node.address_of(8), Some("node-8".to_owned()));
 }
 
 #[test]

@@ -21,6 +21,7 @@ use super::request::{Answer, Refused, Request, decode, encode};
 use crate::limits::INBOX_MAX;
 use crate::link::{Inbound, Responder, SnapshotDone};
 use crate::session::{Replicated, Sessions};
+use crate::transport::Refusal;
 
 /// The inbound side of one node.
 pub(super) struct Door<F: Replicated> {
@@ -58,6 +59,15 @@ impl<F: Replicated> Inbound for Door<F> {
 
     fn unreachable(&self, peer: u64) {
         let _ = self.inbox.offer(Mail::Unreachable(peer), INBOX_MAX);
+    }
+
+    fn introduced(&self, peer: u64, directory: u128) {
+        // Dropped, it is shown again with the next connection.
+        let _ = self.inbox.offer(Mail::Introduced { peer, directory }, INBOX_MAX);
+    }
+
+    fn answered(&self, peer: u64, refusal: Option<Refusal>) {
+        let _ = self.inbox.offer(Mail::Answered { peer, refusal }, INBOX_MAX);
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the raft thread is told.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,7 @@ use super::request::{Answer, Request};
 use super::sending::Sending;
 use super::snapshots::Built;
 use crate::link::Responder;
+use crate::transport::Refusal;
 
 /// A read of a user of this node that needs a confirmation.
 pub(super) struct ReadJob {
@@ -66,6 +68,21 @@ pub(super) enum Mail<R> {
     Applied(u64),
     /// The addresses of members may be others.
     MembersChanged,
+    /// A peer has shown the random bits of its directory.
+    Introduced {
+        peer: u64,
+        directory: u128,
+    },
+    /// A peer that was dialled refuses this node, or does not any more.
+    Answered {
+        peer: u64,
+        refusal: Option<Refusal>,
+    },
+    /// The address book of a peer that had applied so many entries.
+    Addresses {
+        at: u64,
+        addresses: BTreeMap<u64, String>,
+    },
     Built(Result<Built, SnapshotStoreError>),
     /// What the receiver of a snapshot holds, which is sent now.
     Held(Sending<R>, Vec<u64>),

@@ -2,8 +2,9 @@
 //!
 //! `start.rs` makes it, `replica.rs` is the raft thread, `log_thread.rs`, `apply.rs`,
 //! `snapshots.rs` and `arrivals.rs` are the other four; `marks.rs` is what two of them hold.
-//! `proposals.rs`, `reads.rs`, `peers.rs`, `sending.rs` and `digests.rs` are what the raft thread
-//! does for users and peers; `members.rs`, `client.rs` and `erasing.rs` what users ask for beside.
+//! `proposals.rs`, `reads.rs`, `peers.rs`, `book.rs`, `sending.rs` and `digests.rs` are what the
+//! raft thread does for users and peers; `members.rs`, `client.rs` and `erasing.rs` what users ask
+//! for beside.
 //!
 //! # Invariants
 //!
@@ -16,6 +17,7 @@
 mod admission;
 mod apply;
 mod arrivals;
+mod book;
 mod client;
 mod clock;
 mod digests;
@@ -48,6 +50,7 @@ use std::time::Duration;
 use fsmdb::raft::{Consistency, ProposeError, ReadError, Refusal, Role, Status};
 use fsmdb::{Applied, Db, Machine, MachineError, Snapshot};
 
+pub(crate) use book::{Known, remembered};
 pub use client::{Session, SessionError};
 pub use erasing::{ErasureReport, NodeErasure};
 pub use error::{MemberError, NodeError, SnapshotStoreError};

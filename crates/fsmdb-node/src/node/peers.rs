@@ -45,6 +45,7 @@ impl<F: Replicated> Replica<F> {
                 let report = Report::of(&self.core.status());
                 door::send(respond, &Answer::Report(report));
             }
+            Request::Addresses => door::send(respond, &self.address_book()),
             Request::Digests => {
                 let (build, noted) = (self.shared.build.clone(), self.shared.notes.all());
                 door::send(respond, &Answer::Digests { build, noted });

@@ -21,6 +21,7 @@ use fsmdb::raft::{Action, Committed, Core, Event, MemberChange, Membership, Role
 use super::Shared;
 use super::apply::ApplyJob;
 use super::arrivals::Arrival;
+use super::book::Book;
 use super::clock::{self, Ticker};
 use super::digests::Comparing;
 use super::error::NodeError;
@@ -100,10 +101,8 @@ pub(super) struct Replica<F: Replicated> {
     pub(super) alarmed_at: Option<u64>,
     /// Erasures of history that wait for the core, with their entries.
     pub(super) erasures: Vec<(u64, Responder)>,
-    /// Addresses that the node was started with, its own among them.
-    pub(super) addresses: BTreeMap<u64, String>,
+    pub(super) book: Book,
     pub(super) members: Membership,
-    pub(super) is_announced: bool,
     /// Whether the file of a snapshot is being checked.
     pub(super) is_checking: bool,
     pub(super) is_draining: bool,
@@ -200,7 +199,11 @@ impl<F: Replicated> Replica<F> {
                 self.timers.push((clock::later(timeout), Arc::downgrade(&waiting)));
                 self.ask(to, &request, timeout, asker)?;
             }
-            Mail::Message(message) => self.step(Event::Receive(message))?,
+            Mail::Message(message) => {
+                let from = message.from();
+                self.step(Event::Receive(message))?;
+                self.heard(from);
+            }
             // The thread of arrivals has panicked; its mail says so. The file is not taken then.
             Mail::Snapshot(arrival) => drop(self.threads.arrivals.post(arrival)),
             Mail::Request { from, request, respond } => self.answer(from, request, respond)?,
@@ -211,6 +214,9 @@ impl<F: Replicated> Replica<F> {
                 self.release_reads();
             }
             Mail::MembersChanged => self.connect(),
+            Mail::Introduced { peer, directory } => self.introduced(peer, directory),
+            Mail::Answered { peer, refusal } => self.answered(peer, refusal),
+            Mail::Addresses { at, addresses } => self.told(at, addresses),
             Mail::Built(Ok(built)) => {
                 self.shared.board.post(|status| status.snapshot_error = None);
                 let (index, term) = (built.at.index, built.at.term);
@@ -265,6 +271,7 @@ impl<F: Replicated> Replica<F> {
         self.unpark()?;
         self.tick_reads();
         self.announce();
+        self.ask_for_addresses();
         self.tick_digests();
         Ok(())
     }
@@ -358,6 +365,7 @@ impl<F: Replicated> Replica<F> {
         let before = std::mem::replace(&mut self.members, members.clone());
         let gone = all_of(&before).into_iter().filter(|id| !members.contains(*id));
         for id in gone.collect::<Vec<_>>() {
+            self.book.lose(id);
             if id == self.id {
                 self.is_removed = true;
             } else if self.role == Role::Leader {
@@ -383,7 +391,8 @@ impl<F: Replicated> Replica<F> {
             metrics.leader_changes.inc();
         }
         if role != Role::Leader {
-            (self.is_announced, self.comparing) = (false, Comparing::default());
+            self.book.unannounce();
+            self.comparing = Comparing::default();
         }
         (self.role, self.leader) = (role, leader);
         // What waits for a leader goes on in this very turn.

@@ -37,6 +37,8 @@ pub(super) enum Request {
     Digests,
     /// Your tables differ: these are right after this entry.
     Diverged { index: u64, tables: Vec<TableDigest> },
+    /// Say where the members are.
+    Addresses,
     /// Let nothing be left of the log up to this entry, nor of snapshots from before it.
     EraseHistory { index: u64 },
     /// Say of which snapshots you hold the files, to be sent changes in the place of this one.
@@ -91,6 +93,11 @@ pub(super) enum Answer {
     Digests {
         build: String,
         noted: Vec<Digests>,
+    },
+    /// Where the members are, as of this applied entry.
+    Addresses {
+        at: u64,
+        addresses: BTreeMap<u64, String>,
     },
     /// Nothing is left of the log up to this entry, nor of snapshots from before it.
     Erased {

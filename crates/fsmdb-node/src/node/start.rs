@@ -21,6 +21,7 @@ use slog::Logger;
 use super::admission::Admission;
 use super::apply::{Applier, Notes, install};
 use super::arrivals::Adopter;
+use super::book::{Book, Known, remembered};
 use super::clock::Ticker;
 use super::digests::Comparing;
 use super::door::Door;
@@ -114,20 +115,25 @@ impl<F: Replicated> Node<F> {
         mut parts: Parts<F, L>,
         connect: impl FnOnce(Arc<dyn Inbound>) -> Result<Arc<dyn Transport>, String>,
     ) -> Result<Self, NodeError> {
-        let Parts { machine, log, snapshots, .. } = &mut parts;
+        let Parts { machine, log, snapshots, addresses, .. } = &mut parts;
         let recovered: Recovered = log.load()?;
         install(machine, &**snapshots, &recovered.snapshot, &AtomicBool::new(false))?;
-        Self::start_recovered(parts, recovered, connect)
+        let remembered = remembered(&machine.read(), &recovered.entries);
+        let addresses = std::mem::take(addresses);
+        let known = Known { addresses, remembered, ..Known::default() };
+        Self::start_recovered(parts, known, recovered, connect)
     }
 
     /// As [`start_with`](Self::start_with), with a state machine that is at the snapshot that
-    /// `recovered`, which was read from the log, begins from.
+    /// `recovered`, which was read from the log, begins from, and `known` in place of the addresses
+    /// among the parts.
     pub(crate) fn start_recovered<L: LogStore>(
         parts: Parts<F, L>,
+        known: Known,
         recovered: Recovered,
         connect: impl FnOnce(Arc<dyn Inbound>) -> Result<Arc<dyn Transport>, String>,
     ) -> Result<Self, NodeError> {
-        let Parts { config, machine, log, snapshots, addresses, logger, options } = parts;
+        let Parts { config, machine, log, snapshots, logger, options, .. } = parts;
         let applied = machine.applied().index;
         let (id, snapshot) = (config.id, recovered.snapshot.clone());
         let interval = config.snapshot_entries;
@@ -165,9 +171,8 @@ impl<F: Replicated> Node<F> {
             attempts: Attempts::default(),
             alarmed_at: None,
             erasures: Vec::new(),
-            addresses,
+            book: Book::new(id, known),
             members: snapshot.membership,
-            is_announced: false,
             is_checking: false,
             is_draining: false,
             is_removed: false,

@@ -15,8 +15,8 @@
 mod envelope;
 mod tables;
 
-pub(crate) use envelope::EnvelopeRef;
 pub use envelope::{Envelope, EnvelopeReply, Place, SessionRefusal};
+pub(crate) use envelope::{EnvelopeRef, directory_in};
 pub(crate) use tables::MemberRow;
 pub use tables::with_tables;
 
@@ -204,12 +204,26 @@ impl<F: Replicated> Fsm for Sessions<F> {
                 EnvelopeReply::Closed
             }
             Envelope::Member { id, address } => {
-                let members = txn.table::<MemberRow>();
-                let is_retired = members.get(&id).is_some_and(|row| row.address.is_none());
+                let row = txn.table::<MemberRow>().get(&id).map(|row| MemberRow::clone(row));
+                let is_retired = row.as_ref().is_some_and(|row| row.address.is_none());
                 if !is_retired {
-                    put(txn, MemberRow { id, address });
+                    let directory = row.and_then(|row| row.directory);
+                    let directory = directory.filter(|_| address.is_some());
+                    put(txn, MemberRow { id, address, directory });
                 }
                 EnvelopeReply::Member(!is_retired)
+            }
+            Envelope::Directory { id, directory } => {
+                let directory = Some(format!("{directory:032x}"));
+                let row = txn.table::<MemberRow>().get(&id).map(|row| MemberRow::clone(row));
+                let row = row.filter(|row| row.address.is_some());
+                let is_known = row.as_ref().is_some_and(|row| row.directory == directory);
+                let row = row.filter(|row| row.directory.is_none());
+                let is_new = row.is_some();
+                if let Some(row) = row {
+                    put(txn, MemberRow { directory, ..row });
+                }
+                EnvelopeReply::Member(is_known || is_new)
             }
         }
     }

@@ -213,6 +213,17 @@ impl Group {
         group
     }
 
+    /// A node alone, over a log that has this already.
+    pub(crate) fn over(log: MemoryLog) -> Self {
+        let (net, settings, founders) =
+            (Net::new(), Settings::default(), Membership::of_voters([1]));
+        let disks = BTreeMap::from([(1, Disk::new(log))]);
+        let (nodes, older) = (BTreeMap::new(), BTreeMap::new());
+        let mut group = Self { net, settings, founders, disks, nodes, older };
+        group.start(1);
+        group
+    }
+
     /// Starts a node whose log was never written.
     pub(crate) fn join(&mut self, id: u64) {
         self.disks.insert(id, Disk::new(MemoryLog::new()));
