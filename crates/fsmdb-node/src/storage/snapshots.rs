@@ -206,9 +206,9 @@ impl SnapshotFiles {
     }
 
     /// Writes the file that received changes come to at `whole`, for [`adopt`](Self::adopt), which
-    /// verifies it; nothing, and `false`, when what was received is no parcel of changes. Where that
-    /// fails nothing is left of it. The received one stays where it is. O(bytes of the base and the
-    /// changes); for a thread beside.
+    /// verifies it; nothing, and `false`, when what was received is no parcel of changes. Where
+    /// that fails nothing is left of it. The received one stays where it is. O(bytes of the base
+    /// and the changes); for a thread beside.
     pub(crate) fn compose(
         &self,
         received: &Path,
