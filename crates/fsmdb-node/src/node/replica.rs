@@ -228,14 +228,7 @@ impl<F: Replicated> Replica<F> {
             }
             Mail::Held(sending, held) => self.send_to_holder(sending, &held),
             Mail::SnapshotSent { to, reference, is_taken, are_changes } => {
-                if is_taken {
-                    self.attempts.forget(to);
-                    self.shared.metrics.snapshots_sent.inc();
-                    self.shared.metrics.snapshots_sent_as_changes.inc_by(u64::from(are_changes));
-                } else if !are_changes {
-                    self.check_snapshot(reference);
-                }
-                self.step(Event::SnapshotSent { to, ok: is_taken })?;
+                self.snapshot_sent(to, reference, is_taken, are_changes)?;
             }
             Mail::Checked { reference, is_sound } => {
                 self.is_checking = false;
@@ -375,7 +368,7 @@ impl<F: Replicated> Replica<F> {
     }
 
     /// Has the file read that did not arrive, unless one is being read: who retries asks again.
-    fn check_snapshot(&mut self, reference: Vec<u8>) {
+    pub(super) fn check_snapshot(&mut self, reference: Vec<u8>) {
         if !std::mem::replace(&mut self.is_checking, true) {
             // The background thread has panicked; its mail says so.
             let _ = self.threads.background.post(Work::Check(reference));

@@ -13,8 +13,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use fsmdb::raft::Message;
+use fsmdb::raft::{Event, Message};
 
+use super::error::NodeError;
 use super::inbox::Inbox;
 use super::mail::Mail;
 use super::replica::Replica;
@@ -121,6 +122,24 @@ impl<F: Replicated> Replica<F> {
         let Sending { message, mut report } = sending;
         report.are_changes = true;
         self.transport.send_parcel(message, parcel, report.into_done());
+    }
+
+    /// A snapshot has arrived, or has not.
+    pub(super) fn snapshot_sent(
+        &mut self,
+        to: u64,
+        reference: Vec<u8>,
+        is_taken: bool,
+        are_changes: bool,
+    ) -> Result<(), NodeError> {
+        if is_taken {
+            self.attempts.forget(to);
+            self.shared.metrics.snapshots_sent.inc();
+            self.shared.metrics.snapshots_sent_as_changes.inc_by(u64::from(are_changes));
+        } else if !are_changes {
+            self.check_snapshot(reference);
+        }
+        self.step(Event::SnapshotSent { to, ok: is_taken })
     }
 
     fn send_whole(&mut self, sending: Sending<F::Reply>) {

@@ -126,3 +126,25 @@ fn for_a_snapshot_that_changes_did_not_lead_to_no_file_is_named_any_more() {
     fs::copy(whole, &received).expect("the disk is sound");
     assert_eq!(place.files.adopt(at, &reference, &received).expect("it is sound"), reference);
 }
+
+#[test]
+fn changes_that_are_written_or_put_together_end_when_it_is_cancelled() {
+    let mut place = Place::new();
+    let (first, second) = (place.apply(200), place.apply(220));
+    place.record(&first);
+    let (own, _) = place.files.build(&second).expect("the disk is sound");
+    place.files.build_changes(&first, &second, &own).expect("the disk is sound");
+    let [Changes { parcel, .. }] = &place.files.changes(&own)[..] else { panic!("one") };
+    let received = place.folder.path().join("received");
+    let content = [&parcel.head[..], &fs::read(&parcel.files[0]).expect("it is there")].concat();
+    fs::write(&received, content).expect("the disk is sound");
+    let names = place.names();
+    place.files.cancel();
+    let at = Applied { index: 220, term: 1 };
+    place.files.adopt(at, &own, &received).expect_err("cancelled");
+    fs::remove_file(&parcel.files[0]).expect("it is there");
+    place.files.build_changes(&first, &second, &own).expect("nothing is written");
+    assert_eq!(place.names().len() + 1, names.len());
+    let arriving = fs::read_dir(place.folder.path().join("node").join(ARRIVING));
+    assert_eq!(arriving.expect("listed").count(), 0, "nothing half is left");
+}
