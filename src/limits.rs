@@ -238,6 +238,16 @@ pub const MESSAGES_IN_FLIGHT_MAX: usize = 256;
 /// Bounds the time a raft thread spends applying before it looks at its clock again.
 pub const APPLY_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
+/// Entries handed to the state machine that it has not applied yet.
+///
+/// Bounds what waits in front of a state machine that is slower than the log. Beyond, committed
+/// entries stay in the log until the state machine is further; the log itself goes on.
+pub const APPLY_AHEAD_ENTRIES_MAX: u64 = 65_536;
+
+/// Bytes of such entries, with the same end: some groups wait while one is applied. An entry that
+/// is longer is handed out when nothing else waits.
+pub const APPLY_AHEAD_BYTES_MAX: u64 = 4 * APPLY_BYTES_MAX;
+
 /// Bytes of entries a leader appends before they are committed; beyond, proposals are refused as
 /// busy and the proposer waits.
 pub const UNCOMMITTED_BYTES_MAX: u64 = 64 * 1024 * 1024;

@@ -9,7 +9,7 @@
 use arbitrary::Arbitrary;
 use fsmdb::raft::{Action, Config, Core, Event, Membership, Message, Recovered};
 use fsmdb_node::transport::frame::{Decoded, Kind, decode, encode, messages};
-use fsmdb_node::transport::{HELLO_BYTES, Hello, WELCOME_BYTES, Welcome};
+use fsmdb_node::transport::{HELLO_BYTES, Hello, VERSIONS, WELCOME_BYTES, Welcome};
 use libfuzzer_sys::fuzz_target;
 use slog::{Discard, Logger, o};
 
@@ -144,10 +144,10 @@ fuzz_target!(|input: Input| {
     match input {
         Input::Raw(bytes) => {
             if let Some(hello) = bytes.first_chunk::<HELLO_BYTES>() {
-                drop(Hello::decode(hello, 1));
+                drop(Hello::decode(hello));
             }
             if let Some(welcome) = bytes.first_chunk::<WELCOME_BYTES>() {
-                drop(Welcome::decode(welcome, 1));
+                drop(Welcome::decode(welcome, VERSIONS));
             }
             receive(&bytes, &mut core);
         }

@@ -69,6 +69,26 @@ impl Db {
         Some(Erasure::new(&self.shared.schema, &erased, pinned_until))
     }
 
+    /// The revision of the last commit that has erased since the database was opened or restored:
+    /// what [`erased`](Db::erased) says of it, without looking for what pins it. O(1).
+    ///
+    /// ```
+    /// # use fsmdb::{Db, Revision, Table};
+    /// # use serde::{Deserialize, Serialize};
+    /// # #[derive(Clone, Debug, Serialize, Deserialize, Table)]
+    /// # #[table(name = "jobs")]
+    /// # struct Job { #[key] tenant: String, #[key] id: u64 }
+    /// let db = Db::builder().table::<Job>().build()?;
+    /// assert_eq!(db.erased_at(), None);
+    /// db.erase::<Job, _>(&("acme",))?;
+    /// assert_eq!(db.erased_at(), Some(db.read().revision()));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn erased_at(&self) -> Option<Revision> {
+        self.shared.hub.erased().as_ref().map(|erased| erased.revision)
+    }
+
     /// The highest revision below `revision` of a version that is alive: because a snapshot, a
     /// fork or an optimistic transaction holds it, or because it is kept for [`Db::at`]. When
     /// `revision` is that of an erasure and there is none, no version has what was erased, and its

@@ -7,11 +7,12 @@
 //! 1. `decode(encode(x)) == x`. The bytes are the protobuf encoding of raft-rs.
 //! 2. Decoding checks form only. What a message may do to a replica is judged by
 //!    [`Core::step`](super::Core::step).
+//! 3. No bytes reach the parser but those without groups, in which it would go as deep as they do.
 
 use protobuf::Message as _;
 use raft::eraftpb::{self, EntryType, MessageType};
 
-use super::RaftError;
+use super::{RaftError, form};
 
 /// One message from one replica to another.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,6 +55,12 @@ impl Message {
         self.0.get_snapshot().get_metadata().index
     }
 
+    /// The term of the snapshot inside a snapshot message; 0 in any other.
+    #[must_use]
+    pub fn snapshot_term(&self) -> u64 {
+        self.0.get_snapshot().get_metadata().term
+    }
+
     /// Replaces the reference, for a receiver that keeps the data under a name of its own.
     pub fn set_snapshot_reference(&mut self, reference: &[u8]) {
         self.0.mut_snapshot().set_data(reference.to_vec().into());
@@ -68,15 +75,24 @@ impl Message {
         self.0.write_to_bytes().map_err(|error| undecodable("message", &error))
     }
 
-    /// Reads a message back.
-    ///
-    /// Only give it bytes of an authenticated peer, capped in size: the parser of protobuf 2 can
-    /// be driven into deep recursion (RUSTSEC-2024-0437).
+    /// Reads a message back, on bounded stack whatever the bytes are. O(their length), in memory
+    /// too: cap what a peer may send.
     ///
     /// # Errors
     ///
-    /// [`RaftError::Decode`] when the bytes are not a message.
+    /// [`RaftError::Decode`] when the bytes are not a message, or one with groups in it: no message
+    /// has any, and the parser would recurse into them.
+    ///
+    /// ```
+    /// use fsmdb::raft::{Message, RaftError};
+    ///
+    /// let refused = Message::decode(&[0x0b; 100_000]); // groups within groups
+    /// assert!(matches!(refused, Err(RaftError::Decode { what: "message", .. })));
+    /// ```
     pub fn decode(bytes: &[u8]) -> Result<Self, RaftError> {
+        if !form::is_flat_message(bytes) {
+            return Err(formless("message"));
+        }
         let message = eraftpb::Message::parse_from_bytes(bytes);
         message.map(Self).map_err(|error| undecodable("message", &error))
     }
@@ -135,12 +151,15 @@ impl Entry {
         self.0.write_to_bytes().map_err(|error| undecodable("entry", &error))
     }
 
-    /// Reads an entry back.
+    /// Reads an entry back, as [`Message::decode`] reads a message.
     ///
     /// # Errors
     ///
-    /// [`RaftError::Decode`] when the bytes are not an entry.
+    /// [`RaftError::Decode`] when the bytes are not an entry, or one with groups in it.
     pub fn decode(bytes: &[u8]) -> Result<Self, RaftError> {
+        if !form::is_flat_entry(bytes) {
+            return Err(formless("entry"));
+        }
         let entry = eraftpb::Entry::parse_from_bytes(bytes);
         entry.map(Self).map_err(|error| undecodable("entry", &error))
     }
@@ -148,4 +167,8 @@ impl Entry {
 
 fn undecodable(what: &'static str, error: &protobuf::ProtobufError) -> RaftError {
     RaftError::Decode { what, reason: error.to_string() }
+}
+
+fn formless(what: &'static str) -> RaftError {
+    RaftError::Decode { what, reason: "it has groups, or lengths beyond its end".to_owned() }
 }

@@ -21,6 +21,7 @@ mod cluster;
 mod consistency;
 mod core;
 mod error;
+mod form;
 mod log;
 mod membership;
 mod memory;

@@ -25,6 +25,10 @@ pub const LOG_PREFILL_BYTES: u64 = 128 << 20;
 /// Threads that read the files of a log back at its open.
 pub const LOG_RECOVERY_THREADS: usize = 2;
 
+/// Bytes of a file of the log that are in memory while it is read over before an open. Longer files
+/// are read in so many reads more.
+pub const LOG_WINDOW_BYTES: usize = 64 << 10;
+
 /// Longest identity file that is read; it has under 300 bytes. A longer one is refused as broken.
 pub const IDENTITY_BYTES_MAX: u64 = 4096;
 
@@ -58,8 +62,8 @@ pub const REQUEST_QUEUE_BYTES_MAX: usize = 64 << 20;
 /// Longest time a request waits for its answer, whatever was asked: it holds its caller's memory.
 pub const REQUEST_TIMEOUT_MAX: Duration = Duration::from_secs(3600);
 
-/// Incoming connections whose handshake is not done. Beyond, new ones are closed unread, so that
-/// strangers cost neither memory nor signatures without end.
+/// Incoming connections whose handshake is not done. Beyond, the oldest of them is closed for the
+/// new one: strangers cost no memory without end, and who says nothing keeps no peer out.
 pub const CONNECTIONS_UNAUTHENTICATED_MAX: usize = 64;
 
 /// Time for a connection and its handshake, unless the configuration says otherwise. Then it is
@@ -114,6 +118,22 @@ pub const SNAPSHOT_FILE_BYTES_MAX: u64 = 256 << 30;
 
 /// Bytes of a snapshot file in one frame, each with its checksum.
 pub const SNAPSHOT_CHUNK_BYTES: usize = 1 << 20;
+
+/// How many times larger than its changes a snapshot file is at least, for them to be sent in its
+/// place. Larger ones are not kept: whoever gets them writes the whole file anyway.
+pub const CHANGES_SHARE: u64 = 2;
+
+/// Files of changes that lead from one snapshot to a later one and are sent together; also how many
+/// are kept. A receiver whose snapshot is older gets the whole file.
+pub const CHANGES_FILES_MAX: usize = 64;
+
+/// Attempts to send one receiver changes in the place of one snapshot: one, and one that goes on
+/// where the first was cut. Then it gets the whole file.
+pub const CHANGES_ATTEMPTS_MAX: u32 = 2;
+
+/// Ticks that a receiver has for saying of which snapshots it holds the files. Then it gets the
+/// whole file.
+pub const HELD_ANSWER_TICKS: u32 = 10;
 
 /// Bytes of a snapshot that are sent in a second, unless the configuration says otherwise: half of
 /// a gigabit, so that messages beside it stay quick.
@@ -183,6 +203,19 @@ pub const ADDRESS_BYTES_MAX: usize = 1024;
 /// as it is, and the others elect.
 pub const STOP_HANDOVER_MAX: Duration = Duration::from_secs(3);
 
+/// Ticks without a word of a leader after which a node asks the peers it knows for their address
+/// books, and between two times that it asks: three election timeouts, so that a mere election asks
+/// nobody.
+pub const ADDRESSES_ASKED_TICKS: u32 = 30;
+
+/// Members in an address book that is taken from a peer; a longer one is not taken. No group has so
+/// many.
+pub const ADDRESSES_TOLD_MAX: usize = 1024;
+
+/// Ticks between two times that a leader looks whether the rows of members are as the members are.
+/// What a lost proposal did not write is written so much later.
+pub const ANNOUNCE_TICKS: u32 = 50;
+
 /// Entries between two digests that a node notes, where digests are kept.
 ///
 /// A note costs a few microseconds and a difference is seen within so many entries.
@@ -203,8 +236,8 @@ pub const SESSIONS_MAX: usize = 10_000;
 /// ten thousand entries a second. Counted in entries, because replicas have no clock in common.
 pub const SESSION_IDLE_ENTRIES: u64 = 1 << 22;
 
-/// Replies kept for one session, and commands of it that may be under way at a time; one more is
-/// refused as busy before it is sent.
+/// Replies kept for one session, and commands of it that may be under way at a time, unless its
+/// bounds say otherwise; one more is refused as busy before it is sent.
 pub const SESSION_REPLIES_MAX: usize = 64;
 
 /// Bytes of the replies kept for one session. Beyond, the oldest are forgotten: that their commands

@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use fsmdb::raft::Message;
 
+use crate::transport::Refusal;
+
 /// Why a message or request was not handed to the network, or not answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -38,6 +40,15 @@ pub enum LinkError {
     Lost,
 }
 
+/// What is sent as the file of a snapshot: some bytes, and behind them the content of files.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Parcel {
+    /// What comes first.
+    pub head: Vec<u8>,
+    /// What follows, in this order.
+    pub files: Vec<PathBuf>,
+}
+
 /// Called with the outcome of one sent snapshot: whether the receiver has all of it, verified.
 pub type SnapshotDone = Box<dyn FnOnce(bool) + Send>;
 
@@ -59,12 +70,25 @@ pub trait Transport: Send + Sync + 'static {
     /// Sends the file at `path` and then the snapshot message, apart from other messages.
     fn send_snapshot(&self, message: Message, path: PathBuf, done: SnapshotDone);
 
+    /// As [`send_snapshot`](Self::send_snapshot), of what has changed since a snapshot that the
+    /// receiver has said it holds. A transport that does without sends nothing, and the whole file
+    /// is asked for instead.
+    fn send_parcel(&self, message: Message, parcel: Parcel, done: SnapshotDone) {
+        drop((message, parcel));
+        done(false);
+    }
+
     /// Sends a request of the application (a forwarded proposal or read) and waits for its answer
     /// at most `timeout`. Never sent twice.
     fn request(&self, to: u64, body: Vec<u8>, timeout: Duration, done: RequestDone);
 
     /// Replaces the addresses of peers; connections to those that are gone are closed.
     fn set_peers(&self, addresses: BTreeMap<u64, String>);
+
+    /// Replaces what is known of the directories of peers: random bits, by id. A peer that has
+    /// another one is not heard, and not spoken to. A transport whose peers cannot be wiped and
+    /// come back need not know this.
+    fn set_directories(&self, _directories: BTreeMap<u64, u128>) {}
 }
 
 /// What a transport hands to its node. Methods return at once.
@@ -72,8 +96,8 @@ pub trait Inbound: Send + Sync + 'static {
     /// A message of Raft arrived from `message.from()`, which is authenticated.
     fn message(&self, message: Message);
 
-    /// A snapshot arrived whole at `path` and its bytes are verified; the node takes the file away
-    /// (by renaming it) and answers whether it has taken it.
+    /// What was sent of a snapshot, its file or a parcel, arrived whole at `path` and its bytes are
+    /// verified; the node takes the file away (by renaming it) and answers whether it has taken it.
     fn snapshot(&self, message: Message, path: PathBuf, done: SnapshotDone);
 
     /// A request of a peer's application.
@@ -81,4 +105,11 @@ pub trait Inbound: Send + Sync + 'static {
 
     /// A peer cannot be reached, or a queued message to it was lost.
     fn unreachable(&self, peer: u64);
+
+    /// A connection with a peer, in whichever direction, was agreed upon; the random bits of its
+    /// directory, or 0 when it does not say. Called from a transport that knows directories.
+    fn introduced(&self, _peer: u64, _directory: u128) {}
+
+    /// A peer that was dialled refuses this node, or does not any more.
+    fn answered(&self, _peer: u64, _refusal: Option<Refusal>) {}
 }

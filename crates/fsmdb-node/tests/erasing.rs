@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use fsmdb::raft::Consistency;
-use fsmdb::{Applied, Db, Digests, Fsm, Machine, Table, WriteTxn};
+use fsmdb::{Applied, Db, Digests, Fsm, Machine, Revision, Table, WriteTxn};
 use fsmdb_node::node::{ErasureReport, MemberError, NodeErasure, Options};
 use fsmdb_node::storage::{Identity, LogOptions};
 use fsmdb_node::transport::Security;
@@ -205,6 +205,10 @@ fn no_file_of_any_node_has_what_was_erased_and_a_restart_of_all_goes_on() {
     for id in [1, 2, 3] {
         until("the command is in every log", || !with_canary(&group.path(id)).is_empty());
     }
+    until("a file of changes has it", || {
+        let is_link = |path: &PathBuf| path.to_string_lossy().contains("/incr-");
+        with_canary(group.folder.path()).iter().any(is_link)
+    });
     let report = group.erase(2, at);
     assert_erased(&report, at, &[1, 2, 3]);
     assert_eq!(report.nodes.len(), 3);
@@ -245,6 +249,19 @@ fn a_node_that_is_down_is_named_and_done_when_it_is_back_and_asked_again() {
     assert_erased(&group.erase(3, at), at, &[1, 2, 3]);
     assert_eq!(with_canary(group.folder.path()), Vec::<PathBuf>::new());
     group.assert_all_agree();
+}
+
+#[test]
+fn a_node_holds_no_state_from_before_an_erasure_for_its_snapshot_files() {
+    let group = Group::new();
+    let at = group.write_and_erase();
+    for node in group.nodes.values() {
+        until("a snapshot was built", || node.status().snapshot_index > 1);
+        until("nothing pins what was erased", || {
+            let has_applied = node.read_stale().applied().index >= at.index;
+            has_applied && node.db().pinned_until(Revision(at.index)).is_none()
+        });
+    }
 }
 
 #[test]

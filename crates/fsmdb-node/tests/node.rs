@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests have deadlines, and wake their own thread")]
 
 mod group;
+mod threads;
 
 use std::future::Future;
 use std::pin::pin;
@@ -12,11 +13,14 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use fsmdb::Revision;
-use fsmdb::raft::{Consistency, ProposeError, ReadError, Refusal, Role};
+use fsmdb::raft::{
+    Consistency, Entry, HardState, LogStore as _, Membership, MemoryLog, ProposeError, ReadError,
+    Refusal, Role,
+};
+use fsmdb::{Machine, Revision};
 use fsmdb_node::limits::DIGEST_CHECK_TICKS;
 use fsmdb_node::node::{MemberError, Node, NodeError, SessionError};
-use fsmdb_node::session::{SessionBounds, SessionRefusal};
+use fsmdb_node::session::{Envelope, SessionBounds, SessionRefusal, Sessions};
 use group::{Command, Counters, Group, LIMIT, Settings, add, count, count_of};
 
 #[test]
@@ -178,6 +182,24 @@ fn a_session_that_the_database_dropped_applies_nothing_any_more() {
 }
 
 #[test]
+fn a_session_has_no_more_under_way_than_replies_are_kept_of_it() {
+    let bounds = SessionBounds { replies: 2, ..SessionBounds::default() };
+    let group = Group::with(3, Settings { bounds, ..Settings::default() });
+    let node = group.node(group.leader());
+    let session = node.session().wait().expect("opened");
+    group.net.isolate(node.id());
+    let waiting = [session.propose(&add("a", 1)), session.propose(&add("a", 1))];
+    let busy = session.propose_within(&add("a", 1), Duration::from_millis(1)).wait().unwrap_err();
+    assert_eq!(busy, SessionError::Propose(ProposeError::Refused(Refusal::Busy)));
+    group.net.heal();
+    for pending in waiting {
+        pending.wait().expect("applied").1.expect("taken");
+    }
+    let (_, reply) = session.propose(&add("a", 1)).wait().expect("there is room");
+    assert_eq!(reply, Ok(3));
+}
+
+#[test]
 fn a_session_that_was_idle_for_many_entries_is_dropped() {
     let bounds = SessionBounds { idle_entries: 20, ..SessionBounds::default() };
     let group = Group::with(1, Settings { bounds, ..Settings::default() });
@@ -262,7 +284,44 @@ fn a_node_leaves_the_group_by_itself() {
     assert!(!group.node(leader).status().is_running);
     let others = group.node(other);
     group::until("the others know", || !others.status().raft.membership.contains(leader));
+    group::until("its address is forgotten", || others.address_of(leader).is_none());
     assert_eq!(others.propose(&add("a", 1)).wait().expect("applied").1, Ok(1));
+}
+
+/// An entry of the log in its bytes: of this kind, of term 1.
+fn entry(kind: u8, index: u8, data: &[u8]) -> Entry {
+    let length = u8::try_from(data.len()).expect("short");
+    let mut bytes = vec![1 << 3, kind, 2 << 3, 1, 3 << 3, index, 4 << 3 | 2, length];
+    bytes.extend_from_slice(data);
+    Entry::decode(&bytes).expect("an entry")
+}
+
+#[test]
+fn the_address_of_a_member_that_left_is_forgotten_in_the_end() {
+    // Node 9 was added and has left, and the leader was gone before it wrote that down; node 8 is
+    // about to be added.
+    let member = |id: u64| {
+        let address = Some(format!("node-{id}"));
+        Machine::<Sessions<Counters>>::encode(&Envelope::Member { id, address }).expect("short")
+    };
+    let change = |step: u8| vec![2 << 3 | 2, 4, 1 << 3, step, 2 << 3, 9];
+    let (add_learner, remove) = (2, 1);
+    let entries = [
+        entry(0, 2, &member(9)),
+        entry(2, 3, &change(add_learner)),
+        entry(2, 4, &change(remove)),
+        entry(0, 5, &member(8)),
+    ];
+    let mut log = MemoryLog::founding(Membership::of_voters([1]));
+    let state = HardState { term: 1, vote: 1, commit: 5 };
+    log.append(&entries, Some(state), true).expect("it fits");
+    let group = Group::over(log);
+    let node = group.node(1);
+    group::until("it leads", || node.status().is_leader());
+    node.propose(&add("a", 1)).wait().expect("applied").1.expect("taken");
+    group::until("one is forgotten", || node.address_of(9).is_none());
+    assert_eq!(node.add_learner(9, "again").wait(), Err(MemberError::Retired { id: 9 }));
+    assert_eq!(node.address_of(8), Some("node-8".to_owned()));
 }
 
 #[test]
@@ -307,6 +366,29 @@ fn a_leader_that_is_stopped_hands_over_and_answers_everybody() {
     assert!(count(&snapshot, "a") >= applied);
     let stopped = node.propose(&add("a", 1)).wait().unwrap_err();
     assert_eq!(stopped, ProposeError::Stopped { id: leader });
+}
+
+#[test]
+fn a_follower_that_does_not_say_which_files_it_holds_is_fed_by_a_whole_one() {
+    let settings = Settings { snapshot_entries: 50, tail_entries: 10, ..Settings::default() };
+    let group = Group::with(3, settings);
+    let leader = group.leader();
+    let follower = group.other_than(leader);
+    group.net.isolate(follower);
+    let behind = group.node(follower).status().raft.last_index;
+    group::until("the follower's entries were compacted", || {
+        group.node(leader).propose(&add("a", 1)).wait().expect("applied").1.expect("taken");
+        group.node(leader).status().raft.first_index > behind + 1
+    });
+    // As of a node of an older version, which does not understand the request.
+    group.net.lose_answers(true);
+    group.net.heal();
+    let written = count(&group.node(leader).read_stale(), "a");
+    group::until("the follower has caught up", || {
+        count(&group.node(follower).read_stale(), "a") == written
+    });
+    assert!(group.node(follower).metrics().contains("fsmdb_snapshots_installed_total 1"));
+    assert!(group.node(leader).metrics().contains("fsmdb_snapshots_sent_as_changes_total 0"));
 }
 
 #[test]
@@ -360,6 +442,30 @@ fn a_replica_that_differs_from_the_others_stops_and_names_the_tables() {
     assert_eq!(tables, ["counters"]);
     let rest = group.node(2).read(Consistency::Linearizable).wait().expect("the others go on");
     assert_eq!(count(&rest, "a"), 20);
+}
+
+#[test]
+fn a_digest_alarm_ends_when_all_members_are_equal_again() {
+    let settings = Settings { keeps_digests: true, diverging: Some(3), ..Settings::default() };
+    let mut group = Group::with(3, settings);
+    group.leader();
+    group.node(2).transfer(1).wait().expect("handed over");
+    // The second is away: one of three against one of three decides nothing.
+    group.crash(2);
+    let node = group.node(1);
+    node.propose(&Command::Diverge).wait().expect("applied").1.expect("taken");
+    for _ in 0..20 {
+        node.propose(&add("a", 1)).wait().expect("applied").1.expect("taken");
+    }
+    group::until("there is an alarm", || node.status().digest_alarm.is_some());
+    group.start(2);
+    let error = group.end_of(3);
+    assert!(matches!(error, NodeError::Diverged { .. }), "{error}");
+    let node = group.node(1);
+    assert!(node.status().digest_alarm.is_some(), "the third is still a member");
+    node.remove(3).wait().expect("removed");
+    group::until("the alarm ends", || node.status().digest_alarm.is_none());
+    assert!(node.status().is_running && group.node(2).status().is_running);
 }
 
 #[test]
@@ -435,6 +541,48 @@ fn a_panic_of_the_state_machine_stops_the_node_and_answers_everybody() {
     let error = group.end_of(1);
     assert!(matches!(error, NodeError::Panicked { thread: "apply" }), "{error}");
     assert_eq!(count(&node.read_stale(), "a"), 1);
+}
+
+/// Panics when it is woken.
+struct Panics;
+
+impl Wake for Panics {
+    fn wake(self: Arc<Self>) {
+        panic!("on purpose");
+    }
+}
+
+#[test]
+fn a_panic_of_a_waker_stops_the_node_and_answers_everybody_else() {
+    let group = Group::of(1);
+    let node = group.node(group.leader());
+    let (_, watch) = node.read_stale().watch(|read| count_of(read, "b"));
+    let waker = Waker::from(Arc::new(Panics));
+    // The answer comes from the apply thread, or is here before the waker is.
+    let mut panicking = loop {
+        let mut pending = Box::pin(node.propose(&add("a", 1)));
+        if pending.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
+            break pending;
+        }
+    };
+    let pending: Vec<_> = (0..10).map(|_| node.propose(&add("a", 1))).collect();
+    let read = node.read(Consistency::Linearizable);
+    let session = node.session();
+    for pending in pending {
+        // Applied with the one that panicked, or before the node knew.
+        if let Err(error) = block_on(pending) {
+            let is_told = [ProposeError::Unknown, ProposeError::Stopped { id: 1 }].contains(&error);
+            assert!(is_told, "{error}");
+        }
+    }
+    // Answered before the end or by it; here it counts that they are.
+    let _ = (block_on(read), block_on(session));
+    let error = group.end_of(1);
+    assert!(matches!(error, NodeError::Panicked { thread: "apply" }), "{error}");
+    let quiet = &mut Context::from_waker(Waker::noop());
+    assert!(panicking.as_mut().poll(quiet).is_ready(), "it was answered before it was woken");
+    assert_eq!(watch.wait(LIMIT), Some(fsmdb::Wake::Closed));
+    node.stop();
 }
 
 #[test]

@@ -152,6 +152,24 @@ fn an_address_is_replaced_until_its_member_is_removed_for_ever() {
 }
 
 #[test]
+fn a_directory_is_written_down_once_for_a_member_that_was_not_removed() {
+    let mut fed = Fed::new(SessionBounds::default());
+    let member = |address: Option<&str>| {
+        let address = address.map(str::to_owned);
+        Envelope::Member { id: 3, address }
+    };
+    let directory = |directory| Envelope::Directory { id: 3, directory };
+    assert_eq!(fed.apply(&directory(7)), EnvelopeReply::Member(false), "nobody knows it");
+    assert_eq!(fed.apply(&member(Some("here"))), EnvelopeReply::Member(true));
+    assert_eq!(fed.apply(&directory(u128::MAX)), EnvelopeReply::Member(true));
+    assert_eq!(fed.apply(&member(Some("there"))), EnvelopeReply::Member(true));
+    assert_eq!(fed.apply(&directory(u128::MAX)), EnvelopeReply::Member(true), "the same");
+    assert_eq!(fed.apply(&directory(8)), EnvelopeReply::Member(false));
+    assert_eq!(fed.apply(&member(None)), EnvelopeReply::Member(true));
+    assert_eq!(fed.apply(&directory(u128::MAX)), EnvelopeReply::Member(false));
+}
+
+#[test]
 fn replicas_that_apply_the_same_entries_have_the_same_files() {
     let bounds = SessionBounds { sessions: 3, idle_entries: 10, replies: 2, reply_bytes: 30 };
     let (mut one, mut other) = (Fed::new(bounds), Fed::new(bounds));

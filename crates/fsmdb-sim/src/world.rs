@@ -134,6 +134,7 @@ impl World {
         config.snapshot_entries = self.snapshot_entries;
         config.tail_entries = self.snapshot_entries / 4;
         config.log_entries_max = self.snapshot_entries * 2;
+        config.apply_ahead_entries = self.snapshot_entries / 2;
         let snapshot = node.machine.read();
         let numbers = [node.boot, snapshot.applied().index, recovered.hard_state.commit];
         self.trace.note(now, id, "starts", &numbers);

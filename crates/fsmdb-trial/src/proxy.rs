@@ -18,7 +18,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use fsmdb_node::transport::{HELLO_BYTES, Hello, PROTOCOL_VERSION};
+use fsmdb_node::transport::{HELLO_BYTES, Hello};
 
 use crate::limits::{PROXY_CHUNK_BYTES, PROXY_HELLO_TIME};
 
@@ -97,17 +97,17 @@ impl Shared {
 /// use std::io::{Read, Write};
 /// use std::net::{TcpListener, TcpStream};
 ///
-/// use fsmdb_node::transport::{Hello, Purpose};
+/// use fsmdb_node::transport::{HELLO_BYTES, Hello, Purpose, VERSIONS};
 /// use fsmdb_trial::proxy::Network;
 ///
 /// let replica = TcpListener::bind("127.0.0.1:0")?;
 /// let network = Network::default();
 /// let door = network.stand_before(2, replica.local_addr()?)?;
 /// let mut dialler = TcpStream::connect(door)?;
-/// let purpose = Purpose::Messages;
-/// let hello = Hello { version: 1, purpose, cluster: 7, from: 1, to: 2, incarnation: 1 };
+/// let (versions, purpose, incarnation, directory) = (VERSIONS, Purpose::Messages, 1, 0);
+/// let hello = Hello { versions, purpose, cluster: 7, from: 1, to: 2, incarnation, directory };
 /// dialler.write_all(&hello.encode())?;
-/// let mut arrived = [0; 60];
+/// let mut arrived = [0; HELLO_BYTES];
 /// replica.accept()?.0.read_exact(&mut arrived)?;
 /// assert_eq!(arrived, hello.encode());
 /// # Ok::<(), std::io::Error>(())
@@ -215,7 +215,7 @@ fn introduce(
     dialler.read_exact(&mut hello)?;
     dialler.set_read_timeout(None)?;
     dialler.set_nodelay(true)?;
-    let from = Hello::decode(&hello, PROTOCOL_VERSION).map_err(io::Error::other)?.from;
+    let from = Hello::decode(&hello).map_err(io::Error::other)?.from;
     let weather = shared.pass((from, to)).ok_or(io::ErrorKind::NotConnected)?;
     thread::sleep(weather.time_of(hello.len()));
     let mut replica = TcpStream::connect(replica)?;

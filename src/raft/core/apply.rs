@@ -2,12 +2,14 @@
 //!
 //! # Invariants
 //!
-//! 1. `applied <= handed`, and entries are handed out without a gap.
+//! 1. `applied <= handed <= committed`, and entries are handed out without a gap.
 //! 2. A membership change is handed out, and takes effect, only when a commit index at or above it
 //!    is durable. What follows it waits with it.
 //! 3. While a received snapshot is being installed nothing is handed out.
 //! 4. `applied` of raft moves only when the shell says so, also after a snapshot: raft-rs does not
 //!    move it by itself, and would look for entries that are gone.
+//! 5. What was handed out and is not applied is bounded in entries and bytes. What waits beyond is
+//!    in the log alone, which forgets nothing that is not applied.
 
 use std::collections::VecDeque;
 
@@ -17,55 +19,100 @@ use raft::eraftpb::{self, ConfChange, ConfChangeSingle, ConfChangeV2, EntryType}
 use super::Core;
 use super::event::{Action, Committed};
 use super::ready::is_change;
+use crate::limits::APPLY_BYTES_MAX;
 use crate::raft::{Entry, Membership, RaftError};
 
 /// How far the state machine is.
 #[derive(Debug)]
 pub(super) struct Applying {
-    queue: VecDeque<eraftpb::Entry>,
+    /// The last entry that is committed and durable here.
+    committed: u64,
     pub(super) handed: u64,
     pub(super) applied: u64,
+    /// Groups that were handed out and are not applied: the last entry of each, and its bytes.
+    ahead: VecDeque<(u64, u64)>,
+    ahead_bytes: u64,
     /// The snapshot that is being written or installed.
     pub(super) installing: Option<u64>,
 }
 
 impl Applying {
     pub(super) fn new(applied: u64) -> Self {
-        Self { queue: VecDeque::new(), handed: applied, applied, installing: None }
+        Self {
+            committed: applied,
+            handed: applied,
+            applied,
+            ahead: VecDeque::new(),
+            ahead_bytes: 0,
+            installing: None,
+        }
     }
 
-    pub(super) fn push(&mut self, entries: Vec<eraftpb::Entry>) {
-        self.queue.extend(entries);
+    /// These may be handed out. They are in the log, and are taken from there when it is time.
+    pub(super) fn commit(&mut self, entries: &[eraftpb::Entry]) {
+        let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return };
+        assert_eq!(first.index, self.committed + 1, "invariant 1");
+        self.committed = last.index;
     }
 
     /// A received snapshot takes the place of everything not handed out.
     pub(super) fn replace(&mut self, index: u64) {
-        self.queue.clear();
-        self.handed = index;
+        (self.committed, self.handed) = (index, index);
+        self.ahead.clear();
+        self.ahead_bytes = 0;
         self.installing = Some(index);
+    }
+
+    fn hand(&mut self, last: u64, bytes: u64) {
+        self.ahead.push_back((last, bytes));
+        self.ahead_bytes += bytes;
+    }
+
+    fn reach(&mut self, index: u64) {
+        self.applied = index;
+        while let Some((_, bytes)) = self.ahead.pop_front_if(|(last, _)| *last <= index) {
+            self.ahead_bytes -= bytes;
+        }
     }
 }
 
 impl Core {
     /// Hands out what may be handed out.
     pub(super) fn hand_out(&mut self, actions: &mut Vec<Action>) {
-        let mut group = Vec::new();
-        while self.applying.installing.is_none() {
-            let Some(entry) = self.applying.queue.front() else { break };
-            if is_change(entry) && entry.index > self.writing.durable_commit {
-                break;
+        loop {
+            let (mut group, mut bytes) = (Vec::new(), 0);
+            while let Some(entry) = self.next_to_hand_out(bytes) {
+                self.applying.handed = entry.index;
+                self.snapshots.grow(&entry);
+                bytes += u64::from(entry.compute_size());
+                let token = self.resolve(entry.index, entry.term, actions);
+                let membership = is_change(&entry).then(|| self.apply_change(&entry));
+                group.push(Committed { entry: Entry(entry), token, membership });
             }
-            let Some(entry) = self.applying.queue.pop_front() else { break };
-            assert_eq!(entry.index, self.applying.handed + 1, "invariant 1");
-            self.applying.handed = entry.index;
-            self.snapshots.grow(&entry);
-            let token = self.resolve(entry.index, entry.term, actions);
-            let membership = is_change(&entry).then(|| self.apply_change(&entry));
-            group.push(Committed { entry: Entry(entry), token, membership });
-        }
-        if !group.is_empty() {
+            if group.is_empty() {
+                return;
+            }
+            self.applying.hand(self.applying.handed, bytes);
             actions.push(Action::Apply(group));
         }
+    }
+
+    /// The entry that goes on a group of so many bytes, if there is one and room for it.
+    fn next_to_hand_out(&self, bytes: u64) -> Option<eraftpb::Entry> {
+        let Applying { committed, handed, applied, ahead_bytes, installing, .. } = self.applying;
+        let is_full = handed - applied >= self.config.apply_ahead_entries;
+        if installing.is_some() || handed == committed || is_full {
+            return None;
+        }
+        let entry = self.node.store().entry(handed + 1);
+        assert!(entry.is_some(), "invariant 5");
+        let entry = entry?;
+        let group = bytes + u64::from(entry.compute_size());
+        let fits = ahead_bytes + group <= self.config.apply_ahead_bytes;
+        let is_alone = ahead_bytes + bytes == 0;
+        let joins = bytes == 0 || group <= APPLY_BYTES_MAX;
+        let waits = is_change(entry) && entry.index > self.writing.durable_commit;
+        ((fits || is_alone) && joins && !waits).then(|| entry.clone())
     }
 
     /// The token of the entry at `index`, if it was appended here in this very term. An entry of
@@ -109,7 +156,7 @@ impl Core {
                 format!("applied {index}, expected {} to {limit}", self.applying.applied + 1);
             return Err(RaftError::Contract { reason });
         }
-        self.applying.applied = index;
+        self.applying.reach(index);
         if self.applying.installing == Some(index) {
             self.applying.installing = None;
         }

@@ -83,7 +83,7 @@ impl Cache {
         let mut start = to;
         let mut bytes = 0;
         while start > self.truncated.0 {
-            let Some(entry) = self.at(start) else { break };
+            let Some(entry) = self.entry(start) else { break };
             bytes += size(entry);
             if bytes > bytes_max {
                 break;
@@ -97,6 +97,11 @@ impl Cache {
         self.served = Some(snapshot);
     }
 
+    /// Serves the snapshot of this reference no longer; whether it did before.
+    pub(super) fn withdraw(&mut self, reference: &[u8]) -> bool {
+        self.served.take_if(|served| served.reference == reference).is_some()
+    }
+
     /// The snapshot that is sent to whoever needs one.
     pub(super) fn served(&self) -> Option<&SnapshotMeta> {
         self.served.as_ref()
@@ -107,7 +112,7 @@ impl Cache {
         !std::mem::take(self.wanted.get_mut()).is_empty()
     }
 
-    fn at(&self, index: u64) -> Option<&Entry> {
+    pub(super) fn entry(&self, index: u64) -> Option<&Entry> {
         let offset = index.checked_sub(self.truncated.0 + 1)?;
         self.entries.get(usize::try_from(offset).ok()?)
     }
@@ -138,7 +143,7 @@ impl Storage for Cache {
         let limit = max_size.into().unwrap_or(u64::MAX);
         let mut taken: Vec<Entry> = Vec::new();
         let mut bytes = 0;
-        for entry in (low..high).filter_map(|index| self.at(index)) {
+        for entry in (low..high).filter_map(|index| self.entry(index)) {
             bytes += size(entry) as u64;
             if bytes > limit && !taken.is_empty() {
                 break;
@@ -155,7 +160,7 @@ impl Storage for Cache {
         if index < self.truncated.0 {
             return Err(StorageError::Compacted.into());
         }
-        self.at(index).map(|entry| entry.term).ok_or_else(|| StorageError::Unavailable.into())
+        self.entry(index).map(|entry| entry.term).ok_or_else(|| StorageError::Unavailable.into())
     }
 
     fn first_index(&self) -> raft::Result<u64> {

@@ -3,8 +3,9 @@
 use raft::ReadOnlyOption;
 
 use crate::limits::{
-    APPLY_BYTES_MAX, LOG_ENTRIES_MAX, LOG_SNAPSHOT_BYTES, LOG_SNAPSHOT_ENTRIES, LOG_TAIL_BYTES,
-    LOG_TAIL_ENTRIES, MESSAGE_BYTES_TARGET, MESSAGES_IN_FLIGHT_MAX, UNCOMMITTED_BYTES_MAX,
+    APPLY_AHEAD_BYTES_MAX, APPLY_AHEAD_ENTRIES_MAX, APPLY_BYTES_MAX, LOG_ENTRIES_MAX,
+    LOG_SNAPSHOT_BYTES, LOG_SNAPSHOT_ENTRIES, LOG_TAIL_BYTES, LOG_TAIL_ENTRIES,
+    MESSAGE_BYTES_TARGET, MESSAGES_IN_FLIGHT_MAX, UNCOMMITTED_BYTES_MAX,
 };
 use crate::raft::RaftError;
 
@@ -32,6 +33,10 @@ pub struct Config {
     pub tail_bytes: usize,
     /// See [`LOG_ENTRIES_MAX`].
     pub log_entries_max: u64,
+    /// See [`APPLY_AHEAD_ENTRIES_MAX`].
+    pub apply_ahead_entries: u64,
+    /// See [`APPLY_AHEAD_BYTES_MAX`].
+    pub apply_ahead_bytes: u64,
 }
 
 impl Config {
@@ -55,6 +60,8 @@ impl Config {
             tail_entries: LOG_TAIL_ENTRIES,
             tail_bytes: LOG_TAIL_BYTES,
             log_entries_max: LOG_ENTRIES_MAX,
+            apply_ahead_entries: APPLY_AHEAD_ENTRIES_MAX,
+            apply_ahead_bytes: APPLY_AHEAD_BYTES_MAX,
         }
     }
 
@@ -70,6 +77,9 @@ impl Config {
         }
         if self.snapshot_entries == 0 || self.log_entries_max < self.tail_entries {
             return refuse("the longest log must hold the tail, and snapshots need an interval");
+        }
+        if self.apply_ahead_entries == 0 {
+            return refuse("a state machine that is given no entry applies none");
         }
         Ok(())
     }

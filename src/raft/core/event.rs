@@ -54,6 +54,12 @@ pub enum Event {
     },
     /// Answers [`Action::BuildSnapshot`]: there is none. The core asks again when one is needed.
     SnapshotFailed,
+    /// The data of this snapshot cannot be read any more. When it is the one that the log names, it
+    /// is not sent again, and another one is asked for.
+    SnapshotLost {
+        /// Where the shell kept it.
+        reference: Vec<u8>,
+    },
     /// Answers [`Action::SendSnapshot`], on every outcome: arrived, refused, lost, timed out.
     SnapshotSent {
         /// The receiver.
@@ -136,7 +142,8 @@ pub enum Action {
     /// Replace the state machine by this snapshot, whose batch is durable; nothing is given to
     /// apply meanwhile. Answer [`Event::Applied`] with its index.
     Install(SnapshotMeta),
-    /// Build a snapshot in the background from the state machine as it is now. Answer
+    /// Build a snapshot in the background from the state machine as it is now, or as it was at an
+    /// entry from [`Core::snapshot_from`](crate::raft::Core::snapshot_from) on. Answer
     /// [`Event::SnapshotBuilt`] or [`Event::SnapshotFailed`].
     BuildSnapshot,
     /// Call [`LogStore::compact_to`](crate::raft::LogStore::compact_to) with these.

@@ -195,6 +195,7 @@ impl Core {
                 self.snapshot_built(index, term, reference, actions)?;
             }
             Event::SnapshotFailed => self.snapshots.failed(self.applying.applied),
+            Event::SnapshotLost { reference } => self.snapshot_lost(&reference),
             Event::SnapshotSent { to, ok } => self.snapshot_sent(to, ok),
             Event::Compact { index } => self.snapshots.unwant(index),
             Event::Unreachable(id) => self.node.report_unreachable(id),

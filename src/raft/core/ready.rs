@@ -106,7 +106,7 @@ impl Core {
         let committed = ready.take_committed_entries();
         let change = committed.iter().rev().find(|entry| is_change(entry)).map_or(0, |e| e.index);
         let (commit, must_sync) = self.hard_state_to_write(&ready, change);
-        self.applying.push(committed);
+        self.applying.commit(&committed);
 
         let hard_state = commit.map(|commit| self.hard_state(commit));
         self.writing.last_number = ready.number();

@@ -34,16 +34,26 @@ pub(super) struct Snapshots {
     receivers: BTreeMap<u64, u64>,
     /// The last entry of which nothing is to be left.
     unwanted: u64,
+    /// Whether the recorded one cannot be read any more.
+    is_lost: bool,
 }
 
 impl Snapshots {
     pub(super) fn new(recorded: u64) -> Self {
-        let receivers = BTreeMap::new();
-        Self { recorded, grown_bytes: 0, building: false, failed_at: 0, receivers, unwanted: 0 }
+        Self {
+            recorded,
+            grown_bytes: 0,
+            building: false,
+            failed_at: 0,
+            receivers: BTreeMap::new(),
+            unwanted: 0,
+            is_lost: false,
+        }
     }
 
     pub(super) fn installed(&mut self, index: u64) {
         self.recorded = index;
+        self.is_lost = false;
         self.grown_bytes = 0;
     }
 
@@ -74,14 +84,16 @@ impl Snapshots {
 }
 
 impl Core {
-    /// Asks for a snapshot when a receiver waits for one or the log has grown.
+    /// Asks for a snapshot when a receiver waits for one, the log has grown, or there is none that
+    /// can be read.
     pub(super) fn ask_for_snapshot(&mut self, actions: &mut Vec<Action>) {
         let applied = self.applying.applied;
         // The same state would fail again in the same way.
         let failed = self.snapshots.failed_at > 0 && applied <= self.snapshots.failed_at;
         let unwanted =
             self.snapshots.recorded < self.snapshots.unwanted && self.snapshots.unwanted <= applied;
-        let wanted = (self.node.mut_store().take_wanted() || unwanted) && !failed;
+        let wanted = self.node.mut_store().take_wanted() || unwanted || self.snapshots.is_lost;
+        let wanted = wanted && !failed;
         let start = self.snapshots.recorded.max(self.snapshots.failed_at);
         let since = applied.saturating_sub(start);
         let grown = since >= self.config.snapshot_entries
@@ -89,13 +101,27 @@ impl Core {
         if self.snapshots.building || self.applying.installing.is_some() || !(wanted || grown) {
             return;
         }
-        // A snapshot from before the last membership change would lack whom it is for, and
-        // one from before the log would leave a gap. Raft asks again at the next heartbeat.
-        let changed = self.memberships.last_key_value().map_or(0, |(index, _)| *index);
-        if applied >= changed.max(self.node.store().first() - 1) && applied > 0 {
+        if applied >= self.complete_from() && applied > 0 {
             self.snapshots.building = true;
             actions.push(Action::BuildSnapshot);
         }
+    }
+
+    /// A snapshot from before the last membership change would lack whom it is for, and one from
+    /// before the log would leave a gap. Raft asks again at the next heartbeat.
+    fn complete_from(&self) -> u64 {
+        let changed = self.memberships.last_key_value().map_or(0, |(index, _)| *index);
+        changed.max(self.node.store().first() - 1)
+    }
+
+    /// The first entry that the snapshot which was asked for last may be as of: a shell that still
+    /// holds the state at an entry from there on can build it of that instead of the newest.
+    #[must_use]
+    pub fn snapshot_from(&self) -> u64 {
+        let Snapshots { recorded, unwanted, .. } = self.snapshots;
+        let applied = self.applying.applied;
+        let unwanted = if unwanted <= applied { unwanted } else { 0 };
+        self.complete_from().max(recorded + 1).max(unwanted).min(applied)
     }
 
     pub(super) fn snapshot_built(
@@ -166,6 +192,15 @@ impl Core {
             target = catching_up.chain(receiving).min().map_or(target, |held| target.min(held));
         }
         target.max(longest)
+    }
+
+    /// Forgets the recorded snapshot if it is this one. That its data is damaged says nothing of
+    /// the state machine, so a build that has failed is tried again.
+    pub(super) fn snapshot_lost(&mut self, reference: &[u8]) {
+        if self.node.mut_store().withdraw(reference) {
+            self.snapshots.is_lost = true;
+            self.snapshots.failed_at = 0;
+        }
     }
 
     pub(super) fn snapshot_sent(&mut self, to: u64, ok: bool) {

@@ -19,6 +19,7 @@ pub(super) struct Alone {
     pub(super) batches: Vec<Batch>,
     pub(super) ended: Vec<(u64, End)>,
     pub(super) hold_writes: bool,
+    pub(super) hold_applied: bool,
 }
 
 impl Alone {
@@ -29,7 +30,8 @@ impl Alone {
         config.seed = Some(1);
         let core = Core::new(config, recovered, 1, &quiet()).expect("starts");
         let (applied, changes, batches, ended) = Default::default();
-        Self { core, applied, changes, batches, ended, hold_writes: false }
+        let (hold_writes, hold_applied) = (false, false);
+        Self { core, applied, changes, batches, ended, hold_writes, hold_applied }
     }
 
     pub(super) fn step(&mut self, event: Event) {
@@ -55,7 +57,9 @@ impl Alone {
                             }
                         }
                         let last = list.last().expect("not empty").entry.index();
-                        events.push_back(Event::Applied(last));
+                        if !self.hold_applied {
+                            events.push_back(Event::Applied(last));
+                        }
                     }
                     Action::Refused { token, reason } => {
                         self.ended.push((token, End::Refused(reason)));

@@ -328,6 +328,53 @@ fn nobody_stands_for_election_with_entries_that_are_not_written() {
     assert_eq!(alone.core.status().role, Role::Leader);
 }
 
+/// A single voter that leads, applies nothing by itself, and has committed these commands.
+fn lagging(entries: u64, bytes: u64, commands: &[usize]) -> Alone {
+    let mut config = Config::new(1, 1);
+    config.seed = Some(1);
+    (config.apply_ahead_entries, config.apply_ahead_bytes) = (entries, bytes);
+    let mut alone = Alone::new(&[1]);
+    let founding = Recovered::founding(Membership::of_voters([1]));
+    alone.core = Core::new(config, founding, 1, &quiet()).expect("starts");
+    alone.step(Event::Campaign);
+    alone.hold_applied = true;
+    for (token, length) in (0..).zip(commands) {
+        let command = vec![1; *length];
+        alone.step(Event::Propose(vec![Proposal { token, command }]));
+    }
+    assert_eq!(alone.core.status().commit, 2 + commands.len() as u64, "the log goes on");
+    alone
+}
+
+#[test]
+fn a_state_machine_that_lags_is_given_so_many_entries_and_gets_the_rest_in_order() {
+    let mut alone = lagging(10, u64::MAX, &[1; 50]);
+    assert_eq!(alone.applied, (2..=12).collect::<Vec<_>>(), "the first one was applied");
+    assert_eq!(alone.batches.iter().map(|batch| batch.entries.len()).sum::<usize>(), 51);
+    alone.step(Event::Applied(5));
+    assert_eq!(alone.applied.last(), Some(&15));
+    for index in [15, 25, 35, 45, 52] {
+        let handed = alone.applied.last().copied();
+        assert!(handed.is_some_and(|handed| handed >= index && handed <= index + 10));
+        alone.step(Event::Applied(index));
+    }
+    assert_eq!(alone.applied, (2..=52).collect::<Vec<_>>());
+    let tokens: Vec<u64> = alone.ended.iter().map(|(token, _)| *token).collect();
+    assert_eq!(tokens, (0..50).collect::<Vec<_>>(), "each was answered, in order");
+}
+
+#[test]
+fn a_state_machine_that_lags_is_given_so_many_bytes_and_a_longer_entry_alone() {
+    let mut alone = lagging(u64::MAX, 1000, &[400, 400, 400, 5000, 400]);
+    assert_eq!(alone.applied, [2, 3, 4], "a third would be too much");
+    alone.step(Event::Applied(4));
+    assert_eq!(alone.applied, [2, 3, 4, 5], "the long one waits");
+    alone.step(Event::Applied(5));
+    assert_eq!(alone.applied, [2, 3, 4, 5, 6], "nothing else waits");
+    alone.step(Event::Applied(6));
+    assert_eq!(alone.applied, [2, 3, 4, 5, 6, 7]);
+}
+
 #[test]
 fn a_joint_membership_nobody_leaves_is_left_by_the_leader() {
     let mut members = Membership::of_voters([1]);

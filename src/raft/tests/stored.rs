@@ -194,6 +194,29 @@ fn what_is_unwanted_is_compacted_without_a_tail_behind_a_snapshot_that_is_asked_
 }
 
 #[test]
+fn a_snapshot_may_be_of_an_entry_before_the_newest_as_far_as_the_core_says() {
+    let mut alone = Alone::elected(&[1]);
+    for token in 0..20 {
+        alone.propose(token);
+    }
+    let status = alone.core.status();
+    let (newest, term) = (status.applied, status.term);
+    assert!(alone.core.snapshot_from() <= newest - 10);
+    let index = newest - 10;
+    let reference = b"s".to_vec();
+    let actions = alone.core.step(Event::SnapshotBuilt { index, term, reference });
+    let Some(Action::Compact { snapshot, .. }) = actions.first() else { panic!("{actions:?}") };
+    assert_eq!(snapshot.index, index);
+    assert_eq!(alone.core.snapshot_from(), index + 1, "it is recorded");
+    assert!(alone.core.step(Event::Compact { index: newest - 3 }).contains(&Action::BuildSnapshot));
+    assert_eq!(alone.core.snapshot_from(), newest - 3, "what is before is unwanted");
+    let (index, reference) = (newest - 3, b"t".to_vec());
+    let actions = alone.core.step(Event::SnapshotBuilt { index, term, reference });
+    assert!(!actions.contains(&Action::BuildSnapshot), "{actions:?}");
+    assert_eq!(alone.core.status().first_index, newest - 2);
+}
+
+#[test]
 fn what_is_unwanted_is_compacted_at_once_behind_a_snapshot_that_is_there() {
     let mut alone = Alone::elected(&[1]);
     for token in 0..20 {
@@ -218,6 +241,29 @@ fn a_failed_snapshot_is_tried_again_when_somebody_asks_for_the_same_compaction_a
     assert_eq!(alone.core.step(Event::SnapshotFailed), []);
     assert!(!alone.core.step(Event::Tick).contains(&Action::BuildSnapshot));
     assert_eq!(alone.core.step(Event::Compact { index }), [Action::BuildSnapshot]);
+}
+
+#[test]
+fn a_snapshot_that_cannot_be_read_any_more_is_built_anew_of_the_same_state() {
+    let mut alone = Alone::elected(&[1]);
+    for token in 0..20 {
+        alone.propose(token);
+    }
+    let status = alone.core.status();
+    let (index, term) = (status.applied, status.term);
+    let lost = |name: &[u8]| Event::SnapshotLost { reference: name.to_vec() };
+    assert_eq!(alone.core.step(lost(b"first")), [], "it has none");
+    let first = Event::SnapshotBuilt { index, term, reference: b"first".to_vec() };
+    let compacted = alone.core.step(first);
+    assert!(matches!(compacted[..], [Action::Compact { .. }]), "{compacted:?}");
+    assert_eq!(alone.core.step(lost(b"another")), []);
+    assert_eq!(alone.core.step(lost(b"first")), [Action::BuildSnapshot]);
+    assert_eq!(alone.core.step(lost(b"first")), [], "one is being built");
+    let second = Event::SnapshotBuilt { index, term, reference: b"second".to_vec() };
+    let actions = alone.core.step(second);
+    let [Action::Compact { snapshot, .. }] = &actions[..] else { panic!("{actions:?}") };
+    assert_eq!((snapshot.index, &snapshot.reference[..]), (index, &b"second"[..]));
+    assert_eq!(alone.core.step(Event::Tick), [], "nothing is lost any more");
 }
 
 #[test]

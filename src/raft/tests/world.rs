@@ -149,6 +149,7 @@ impl World {
         config.snapshot_entries = self.snapshot_entries;
         config.tail_entries = self.snapshot_entries / 4;
         config.log_entries_max = self.snapshot_entries * 2;
+        config.apply_ahead_entries = 7;
         config
     }
 

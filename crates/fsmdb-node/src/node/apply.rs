@@ -5,9 +5,14 @@
 //! 1. Entries are applied in the order of the log; a snapshot is installed between them. Nothing is
 //!    skipped: when the state machine fails, the node stops.
 //! 2. A proposal is answered after its entry was published.
-//! 3. Digests are noted at the same entries on every node.
+//! 3. Digests are noted, and states marked for snapshot files, at the same entries on every node.
+//! 4. What waits is bounded by the core: it hands out no more until it is told what was applied.
+//! 5. When the node stops, the group that is being applied is the last, and a snapshot that is
+//!    being installed is given up.
 
 use std::collections::VecDeque;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use fsmdb::raft::{Committed, EntryKind, ProposeError, SnapshotMeta};
@@ -18,6 +23,7 @@ use super::error::NodeError;
 use super::inbox::Inbox;
 use super::job::Waiter;
 use super::mail::Mail;
+use super::marks::Marks;
 use super::snapshots::SnapshotStore;
 use crate::limits::DIGESTS_KEPT;
 use crate::metrics::Metrics;
@@ -59,8 +65,10 @@ pub(super) struct Applier<F: Replicated> {
     pub(super) inbox: Arc<Inbox<Mail<F::Reply>>>,
     pub(super) snapshots: Arc<dyn SnapshotStore>,
     pub(super) notes: Arc<Notes>,
+    pub(super) marks: Arc<Marks>,
     /// Entries between two notes; nothing when digests are not kept.
     pub(super) digest_entries: Option<u64>,
+    pub(super) is_stopping: Arc<AtomicBool>,
     pub(super) metrics: Arc<Metrics>,
 }
 
@@ -69,6 +77,9 @@ impl<F: Replicated> Applier<F> {
         let mut taken = Vec::new();
         while self.jobs.take(None, &mut taken) {
             for job in taken.drain(..) {
+                if self.is_stopping.load(Ordering::Acquire) {
+                    return;
+                }
                 let outcome = match job {
                     ApplyJob::Entries(entries) => self.apply(entries),
                     ApplyJob::Install(snapshot) => self.install(&snapshot),
@@ -103,6 +114,13 @@ impl<F: Replicated> Applier<F> {
                 _ => self.machine.skip(at)?,
             }
             self.note(at.index)?;
+            if self.marks.is_at(at.index) {
+                self.marks.set(self.machine.read());
+            }
+        }
+        if let Some(erased) = self.machine.db().erased_at() {
+            // In the database of a machine that is the index of the entry.
+            self.marks.erased(erased.0);
         }
         self.metrics.apply_seconds.observe(clock::now() - started);
         if are_members_changed {
@@ -122,8 +140,9 @@ impl<F: Replicated> Applier<F> {
     }
 
     fn install(&self, snapshot: &SnapshotMeta) -> Result<u64, NodeError> {
-        install(&self.machine, &*self.snapshots, snapshot)?;
+        install(&self.machine, &*self.snapshots, snapshot, &self.is_stopping)?;
         self.notes.clear();
+        self.marks.begin(self.machine.read());
         self.metrics.snapshots_installed.inc();
         // The raft thread has ended already, and nobody asks.
         let _ = self.inbox.post(Mail::MembersChanged);
@@ -131,11 +150,28 @@ impl<F: Replicated> Applier<F> {
     }
 }
 
-/// Brings a state machine to a snapshot: a received one, or the one that a log begins from.
+/// Reads until the node stops.
+struct UntilStopped<'a> {
+    file: Box<dyn io::Read + Send>,
+    is_stopping: &'a AtomicBool,
+}
+
+impl io::Read for UntilStopped<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.is_stopping.load(Ordering::Acquire) {
+            return Err(io::Error::other("the node stops"));
+        }
+        self.file.read(buffer)
+    }
+}
+
+/// Brings a state machine to a snapshot: a received one, or the one that a log begins from. Fails
+/// when the node stops meanwhile.
 pub(super) fn install<F: Replicated>(
     machine: &Machine<Sessions<F>>,
     store: &dyn SnapshotStore,
     snapshot: &SnapshotMeta,
+    is_stopping: &AtomicBool,
 ) -> Result<(), NodeError> {
     let at = Applied { index: snapshot.index, term: snapshot.term };
     if snapshot.reference.is_empty() {
@@ -144,6 +180,7 @@ pub(super) fn install<F: Replicated>(
     }
     let failed = |error| NodeError::Snapshot { index: snapshot.index, error };
     let file = store.open(&snapshot.reference).map_err(failed)?;
+    let file = UntilStopped { file, is_stopping };
     let found = machine.install_chain([file], store.load_options())?;
     if found == at {
         return Ok(());

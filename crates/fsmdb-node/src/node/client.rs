@@ -19,7 +19,6 @@ use thiserror::Error;
 use super::job::Proposed;
 use super::pending::{Ending, Pending};
 use super::{Node, Shared};
-use crate::limits::SESSION_REPLIES_MAX;
 use crate::session::{EnvelopeRef, EnvelopeReply, Place, Replicated, SessionRefusal};
 
 /// Why a command of a session has no reply.
@@ -67,12 +66,12 @@ impl<F: Replicated> Clone for Session<F> {
 struct Numbers(Mutex<(u64, BTreeSet<u64>)>);
 
 impl Numbers {
-    /// The next number, and up to which all are done with; nothing when too many are under way.
-    fn next(self: &Arc<Self>) -> Option<(UnderWay, u64)> {
+    /// The next number, and up to which all are done with; nothing when so many are under way.
+    fn next(self: &Arc<Self>, most: u64) -> Option<(UnderWay, u64)> {
         let mut numbers = self.lock();
         let (last, open) = &mut *numbers;
         let acknowledged = open.first().map_or(*last, |first| first - 1);
-        if *last - acknowledged >= SESSION_REPLIES_MAX as u64 {
+        if *last - acknowledged >= most {
             return None;
         }
         *last += 1;
@@ -130,8 +129,8 @@ impl<F: Replicated> Session<F> {
     ///
     /// # Errors
     ///
-    /// [`SessionError`]; [`Refusal::Busy`] when
-    /// [`SESSION_REPLIES_MAX`](crate::limits::SESSION_REPLIES_MAX) commands of it are under way.
+    /// [`SessionError`]; [`Refusal::Busy`] when as many commands of it are under way as
+    /// [`SessionBounds::replies`](crate::session::SessionBounds::replies) says.
     pub fn propose(&self, command: &F::Command) -> Pending<(Applied, F::Reply), SessionError> {
         self.propose_within(command, self.shared.deadline)
     }
@@ -146,7 +145,8 @@ impl<F: Replicated> Session<F> {
         command: &F::Command,
         within: Duration,
     ) -> Pending<(Applied, F::Reply), SessionError> {
-        let Some((under_way, acknowledged)) = self.numbers.next() else {
+        let most = self.shared.machine.fsm().replies();
+        let Some((under_way, acknowledged)) = self.numbers.next(most) else {
             return Pending::ready(Err(ProposeError::Refused(Refusal::Busy).into()));
         };
         let place = Place { session: self.id, sequence: under_way.sequence, acknowledged };

@@ -11,6 +11,8 @@
 //!    as right. What cannot be decided is an alarm in the status.
 //! 3. A node stops because its own note differs from what the leader says is right, never because
 //!    it is told to.
+//! 4. An alarm ends when this node, as the leader, has found all members equal at the entry of the
+//!    alarm or a later one: one that did not answer, or has not noted that far, proves nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -37,9 +39,17 @@ pub(super) struct Comparing {
 /// What a comparison found.
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
-    Equal,
-    Undecided { index: u64 },
-    Differ { right: Digests, wrong: Vec<u64> },
+    /// Nothing differs; the last entry that all members have noted, if there is one.
+    Equal {
+        by_all: Option<u64>,
+    },
+    Undecided {
+        index: u64,
+    },
+    Differ {
+        right: Digests,
+        wrong: Vec<u64>,
+    },
 }
 
 impl<F: Replicated> Replica<F> {
@@ -88,21 +98,21 @@ impl<F: Replicated> Replica<F> {
             return Ok(());
         }
         let comparing = std::mem::take(comparing);
-        let members = all_of(&self.members).len();
-        let (right, wrong) = match judge(&comparing.noted, self.id, members) {
-            Verdict::Equal => return Ok(()),
+        let (right, wrong) = match judge(&comparing.noted, self.id, &all_of(&self.members)) {
+            Verdict::Equal { by_all } => {
+                self.end_alarm(by_all);
+                return Ok(());
+            }
             Verdict::Undecided { index } => {
-                self.shared.metrics.digest_alarms.inc();
                 let alarm = format!("replicas differ since entry {index} or before");
-                self.shared.board.post(|status| status.digest_alarm = Some(alarm));
+                self.raise_alarm(index, alarm);
                 return Ok(());
             }
             Verdict::Differ { right, wrong } => (right, wrong),
         };
-        self.shared.metrics.digest_alarms.inc();
         let index = right.applied.index;
         let alarm = format!("replicas {wrong:?} differ since entry {index} or before");
-        self.shared.board.post(|status| status.digest_alarm = Some(alarm));
+        self.raise_alarm(index, alarm);
         for to in wrong {
             if to == self.id {
                 self.diverged(index, &right.tables)?;
@@ -115,6 +125,20 @@ impl<F: Replicated> Replica<F> {
             }
         }
         Ok(())
+    }
+
+    fn raise_alarm(&mut self, index: u64, alarm: String) {
+        self.alarmed_at = Some(index);
+        self.shared.metrics.digest_alarms.inc();
+        self.shared.board.post(|status| status.digest_alarm = Some(alarm));
+    }
+
+    fn end_alarm(&mut self, by_all: Option<u64>) {
+        // An alarm is of some entry: without one, or before it, nothing ends.
+        if self.alarmed_at.is_some() && self.alarmed_at <= by_all {
+            self.alarmed_at = None;
+            self.shared.board.post(|status| status.digest_alarm = None);
+        }
     }
 
     /// The leader says that these digests are right; stops this node when its own differ.
@@ -138,8 +162,9 @@ fn differing(one: &[TableDigest], other: &[TableDigest]) -> Vec<String> {
     names.into_iter().collect()
 }
 
-/// Compares the notes of members, of which there are so many.
-fn judge(noted: &BTreeMap<u64, Vec<Digests>>, leader: u64, members: usize) -> Verdict {
+/// Compares the notes of these members.
+fn judge(noted: &BTreeMap<u64, Vec<Digests>>, leader: u64, members: &[u64]) -> Verdict {
+    let mut by_all = None;
     for note in noted.get(&leader).into_iter().flatten() {
         let mut groups: BTreeMap<Digest, Vec<(u64, &Digests)>> = BTreeMap::new();
         for (id, notes) in noted {
@@ -149,11 +174,15 @@ fn judge(noted: &BTreeMap<u64, Vec<Digests>>, leader: u64, members: usize) -> Ve
             }
         }
         if groups.len() < 2 {
+            let have_noted = |id: &u64| groups.values().flatten().any(|(other, _)| other == id);
+            if members.iter().all(have_noted) {
+                by_all = Some(note.applied.index);
+            }
             continue;
         }
         let is_right = |group: &Vec<(u64, &Digests)>| {
             let has_leader = group.iter().any(|(id, _)| *id == leader);
-            2 * group.len() > members || (members == 2 && has_leader)
+            2 * group.len() > members.len() || (members.len() == 2 && has_leader)
         };
         let Some(right) = groups.values().find(|group| is_right(group)) else {
             return Verdict::Undecided { index: note.applied.index };
@@ -162,7 +191,7 @@ fn judge(noted: &BTreeMap<u64, Vec<Digests>>, leader: u64, members: usize) -> Ve
         let wrong = groups.values().filter(is_wrong).flatten().map(|(id, _)| *id);
         return Verdict::Differ { right: right[0].1.clone(), wrong: wrong.collect() };
     }
-    Verdict::Equal
+    Verdict::Equal { by_all }
 }
 
 #[cfg(test)]
@@ -196,15 +225,16 @@ mod tests {
     }
 
     /// The verdict of node 1, where each node has these rows at entries 8 and 16.
-    fn judged(rows: &[(u64, [u64; 2])], members: usize) -> Verdict {
+    fn judged(rows: &[(u64, [u64; 2])], members: u64) -> Verdict {
         let notes = |[one, two]: [u64; 2]| vec![note(8, one), note(16, two)];
-        judge(&rows.iter().map(|(id, rows)| (*id, notes(*rows))).collect(), 1, members)
+        let noted = rows.iter().map(|(id, rows)| (*id, notes(*rows))).collect();
+        judge(&noted, 1, &(1..=members).collect::<Vec<_>>())
     }
 
     #[test]
     fn the_first_entry_that_differs_decides_against_the_minority() {
         let equal = [(1, [1, 2]), (2, [1, 2]), (3, [1, 2])];
-        assert_eq!(judged(&equal, 3), Verdict::Equal);
+        assert_eq!(judged(&equal, 3), Verdict::Equal { by_all: Some(16) });
         let one = [(1, [1, 2]), (2, [1, 2]), (3, [1, 9])];
         let right = Verdict::Differ { right: note(16, 2), wrong: vec![3] };
         assert_eq!(judged(&one, 3), right);
@@ -219,6 +249,16 @@ mod tests {
         let two_of_five = [(1, [1, 2]), (2, [1, 2]), (3, [9, 2])];
         assert_eq!(judged(&two_of_five, 5), Verdict::Undecided { index: 8 });
         assert_eq!(judged(&half, 2), Verdict::Differ { right: note(8, 1), wrong: vec![2] });
+    }
+
+    #[test]
+    fn all_members_are_equal_up_to_the_last_entry_that_each_of_them_has_noted() {
+        let equal = [(1, [1, 2]), (2, [1, 2])];
+        assert_eq!(judged(&equal, 2), Verdict::Equal { by_all: Some(16) });
+        assert_eq!(judged(&equal, 3), Verdict::Equal { by_all: None }, "the third said nothing");
+        let noted = [(1, vec![note(8, 1), note(16, 2)]), (2, vec![note(8, 1)])];
+        let verdict = judge(&noted.into(), 1, &[1, 2]);
+        assert_eq!(verdict, Verdict::Equal { by_all: Some(8) }, "the second is behind");
     }
 
     #[test]

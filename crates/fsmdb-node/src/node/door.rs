@@ -14,12 +14,14 @@ use std::sync::Arc;
 use fsmdb::raft::Message;
 use fsmdb::{Machine, MachineError};
 
+use super::arrivals::{Arrival, Taken};
 use super::inbox::Inbox;
 use super::mail::Mail;
 use super::request::{Answer, Refused, Request, decode, encode};
 use crate::limits::INBOX_MAX;
 use crate::link::{Inbound, Responder, SnapshotDone};
 use crate::session::{Replicated, Sessions};
+use crate::transport::Refusal;
 
 /// The inbound side of one node.
 pub(super) struct Door<F: Replicated> {
@@ -34,10 +36,9 @@ impl<F: Replicated> Inbound for Door<F> {
     }
 
     fn snapshot(&self, message: Message, path: PathBuf, done: SnapshotDone) {
-        let mail = Mail::Snapshot { message, file: path, done };
-        if let Err(Mail::Snapshot { done, .. }) = self.inbox.offer(mail, INBOX_MAX) {
-            done(false);
-        }
+        let arrival = Arrival { message, file: path, taken: Taken::new(done) };
+        // Dropped, it is not taken.
+        let _ = self.inbox.offer(Mail::Snapshot(arrival), INBOX_MAX);
     }
 
     fn request(&self, from: u64, body: Vec<u8>, respond: Responder) {
@@ -58,6 +59,15 @@ impl<F: Replicated> Inbound for Door<F> {
 
     fn unreachable(&self, peer: u64) {
         let _ = self.inbox.offer(Mail::Unreachable(peer), INBOX_MAX);
+    }
+
+    fn introduced(&self, peer: u64, directory: u128) {
+        // Dropped, it is shown again with the next connection.
+        let _ = self.inbox.offer(Mail::Introduced { peer, directory }, INBOX_MAX);
+    }
+
+    fn answered(&self, peer: u64, refusal: Option<Refusal>) {
+        let _ = self.inbox.offer(Mail::Answered { peer, refusal }, INBOX_MAX);
     }
 }
 

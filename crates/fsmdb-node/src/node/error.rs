@@ -171,6 +171,9 @@ pub enum MemberError {
     /// [`MEMBER_OPERATIONS_MAX`](crate::limits::MEMBER_OPERATIONS_MAX) says.
     #[error("too many membership operations are under way; wait for one of them")]
     Busy,
+    /// The thread of the operation panicked. The change may have been made, or happen yet.
+    #[error("the operation panicked; its words are on standard error: look at the members")]
+    Panicked,
 }
 
 impl MemberError {

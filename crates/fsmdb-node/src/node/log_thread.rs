@@ -5,19 +5,19 @@
 //! 1. Batches are written in order. All that wait are written before the last is answered, with one
 //!    sync if any of them must be durable.
 //! 2. A failed write is never tried again: the node stops.
-//! 3. A received snapshot file is durable in its store before its message goes to the core.
+//! 3. Nothing here takes long, except to write the log anew, which somebody has asked for. What
+//!    reads or writes whole snapshots is done by other threads: votes wait for this one.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use fsmdb::raft::{Batch, Entry, HardState, LogError, LogStore, Message, SnapshotMeta};
+use fsmdb::raft::{Batch, Entry, HardState, LogError, LogStore, SnapshotMeta};
 
 use super::clock;
 use super::inbox::Inbox;
 use super::mail::Mail;
-use super::snapshots::{SnapshotStore, Work};
+use super::snapshots::Work;
 use crate::limits::LOG_WRITE_BYTES_MAX;
-use crate::link::{Responder, SnapshotDone};
+use crate::link::Responder;
 use crate::metrics::Metrics;
 
 /// What the log thread is asked for.
@@ -26,11 +26,6 @@ pub(super) enum LogJob {
     Compact {
         index: u64,
         snapshot: SnapshotMeta,
-    },
-    Adopt {
-        message: Message,
-        file: PathBuf,
-        done: SnapshotDone,
     },
     /// Let nothing be left of what was compacted, for these.
     Scrub(Vec<Responder>),
@@ -41,7 +36,6 @@ pub(super) struct Writer<L, R> {
     pub(super) log: L,
     pub(super) jobs: Arc<Inbox<LogJob>>,
     pub(super) inbox: Arc<Inbox<Mail<R>>>,
-    pub(super) snapshots: Arc<dyn SnapshotStore>,
     pub(super) background: Arc<Inbox<Work>>,
     pub(super) metrics: Arc<Metrics>,
 }
@@ -125,7 +119,6 @@ impl<L: LogStore, R: Send> Writer<L, R> {
                     // Stopping: dropped, who asked learns that the answer is lost.
                     let _ = self.background.post(Work::Erase { scrubbed, askers });
                 }
-                LogJob::Adopt { message, file, done } => self.adopt(message, file, done),
             }
         }
         let is_synced = gathered.is_synced || owes_sync;
@@ -149,16 +142,5 @@ impl<L: LogStore, R: Send> Writer<L, R> {
         }
         self.metrics.log_batch.observe(entries.len() as f64);
         Ok(())
-    }
-
-    fn adopt(&self, mut message: Message, file: PathBuf, done: SnapshotDone) {
-        let adopted = self.snapshots.adopt(message.snapshot_reference(), &file);
-        let is_taken = adopted.is_ok();
-        if let Ok(reference) = adopted {
-            message.set_snapshot_reference(&reference);
-            // The raft thread has ended already, and nobody asks.
-            let _ = self.inbox.post(Mail::Message(message));
-        }
-        done(is_taken);
     }
 }

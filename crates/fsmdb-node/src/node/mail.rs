@@ -1,6 +1,6 @@
 //! What the raft thread is told.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,12 +8,15 @@ use fsmdb::raft::{Message, ProposeError, ReadError};
 use fsmdb::{Digests, Snapshot};
 
 use super::admission::Permit;
+use super::arrivals::Arrival;
 use super::error::{MemberError, NodeError, SnapshotStoreError};
 use super::job::Job;
 use super::pending::{Slot, Waiting as _};
 use super::request::{Answer, Request};
+use super::sending::Sending;
 use super::snapshots::Built;
-use crate::link::{Responder, SnapshotDone};
+use crate::link::Responder;
+use crate::transport::Refusal;
 
 /// A read of a user of this node that needs a confirmation.
 pub(super) struct ReadJob {
@@ -54,11 +57,7 @@ pub(super) enum Mail<R> {
         asker: Asker,
     },
     Message(Message),
-    Snapshot {
-        message: Message,
-        file: PathBuf,
-        done: SnapshotDone,
-    },
+    Snapshot(Arrival),
     Request {
         from: u64,
         request: Request,
@@ -69,10 +68,35 @@ pub(super) enum Mail<R> {
     Applied(u64),
     /// The addresses of members may be others.
     MembersChanged,
+    /// A peer has shown the random bits of its directory.
+    Introduced {
+        peer: u64,
+        directory: u128,
+    },
+    /// A peer that was dialled refuses this node, or does not any more.
+    Answered {
+        peer: u64,
+        refusal: Option<Refusal>,
+    },
+    /// The address book of a peer that had applied so many entries.
+    Addresses {
+        at: u64,
+        addresses: BTreeMap<u64, String>,
+    },
     Built(Result<Built, SnapshotStoreError>),
+    /// What the receiver of a snapshot holds, which is sent now.
+    Held(Sending<R>, Vec<u64>),
     SnapshotSent {
         to: u64,
+        reference: Vec<u8>,
         is_taken: bool,
+        /// Whether changes were sent in its place.
+        are_changes: bool,
+    },
+    /// Whether the file of a snapshot that did not arrive is what its reference says.
+    Checked {
+        reference: Vec<u8>,
+        is_sound: bool,
     },
     /// A forwarded proposal that the leader did not take; nothing was appended.
     NotTaken(Job<R>, ProposeError),

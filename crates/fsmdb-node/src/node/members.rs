@@ -8,8 +8,10 @@
 //!    safe: every change made here says what shall be, not what shall be done.
 //! 2. A leader hands over before it is removed.
 //! 3. A removed id never comes back: its row in the database stays, without an address.
-//! 4. Nobody becomes a voter before its log and its state machine have caught up.
+//! 4. An operation that panics has ended, and says so.
+//! 5. Nobody becomes a voter before its log and its state machine have caught up.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -100,7 +102,8 @@ impl<F: Replicated> Node<F> {
         })
     }
 
-    /// This node hands leadership over if it leads, is removed from the group, and stops.
+    /// This node hands leadership over if it leads, is removed from the group, and stops. Its
+    /// address is forgotten by whoever leads then, soon after.
     ///
     /// # Errors
     ///
@@ -137,6 +140,15 @@ impl<F: Replicated> Node<F> {
         snapshot.table::<MemberRow>().get(&id).and_then(|row| row.address.clone())
     }
 
+    /// The random bits of the directory that the group knows this member by, as the database of
+    /// this node says: nothing until they are written down, which they are soon after every member
+    /// was there once, and none once it was removed. A node that comes with others is refused.
+    #[must_use]
+    pub fn directory_of(&self, id: u64) -> Option<u128> {
+        let snapshot = self.read_stale();
+        snapshot.table::<MemberRow>().get(&id).and_then(|row| row.directory())
+    }
+
     /// Runs an operation on a thread of its own.
     fn operate(
         &self,
@@ -156,13 +168,15 @@ impl<F: Replicated> Node<F> {
             operations.fetch_sub(1, Ordering::AcqRel);
             return Pending::ready(Err(MemberError::Busy));
         }
-        let (node, answered) = (self.clone(), Arc::clone(&slot));
+        let (node, spawning) = (self.clone(), Arc::clone(&slot));
         let spawned = start::spawn("members", self.id(), move || {
-            let outcome = operation(&node, deadline);
-            node.handle.operations.fetch_sub(1, Ordering::AcqRel);
-            // The handle goes before the answer: who has it may count on that.
-            drop(node);
-            answered.answer(outcome);
+            let place = Place(node.clone());
+            // The handles go before the answer: who has it may count on that.
+            answer_with(&spawning, move || {
+                let outcome = operation(&node, deadline);
+                drop(place);
+                outcome
+            });
         });
         if spawned.is_err() {
             operations.fetch_sub(1, Ordering::AcqRel);
@@ -326,6 +340,35 @@ impl<F: Replicated> Node<F> {
     }
 }
 
+/// One of the operations that a node carries out; over when this is dropped.
+struct Place<F: Replicated>(Node<F>);
+
+impl<F: Replicated> Drop for Place<F> {
+    fn drop(&mut self) {
+        self.0.handle.operations.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Answers with the outcome of an operation, also of one that panics.
+fn answer_with<V>(slot: &Slot<V, MemberError>, operation: impl FnOnce() -> Result<V, MemberError>) {
+    // What the operation had is dropped by the panic, and nobody sees it half changed.
+    let outcome = catch_unwind(AssertUnwindSafe(operation));
+    slot.answer(outcome.unwrap_or(Err(MemberError::Panicked)));
+}
+
 fn has_removed_itself(status: &NodeStatus) -> bool {
     matches!(status.error, Some(super::NodeError::Removed { .. }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Arc, MemberError, Pending, Slot, answer_with, clock};
+
+    #[test]
+    fn an_operation_that_panics_answers_who_waits() {
+        let slot = Slot::<(), MemberError>::new(1);
+        let pending = Pending::new(Arc::clone(&slot), clock::now());
+        answer_with(&slot, || panic!("on purpose"));
+        assert_eq!(pending.wait(), Err(MemberError::Panicked));
+    }
 }

@@ -1,9 +1,10 @@
 //! One node of a Raft group: a replica of the database with everything around it.
 //!
-//! `start.rs` makes it, `replica.rs` is the raft thread, `log_thread.rs`, `apply.rs` and
-//! `snapshots.rs` are the other three. `proposals.rs`, `reads.rs`, `peers.rs` and `digests.rs` are
-//! what the raft thread does for users and peers; `members.rs`, `client.rs` and `erasing.rs` what
-//! users ask for beside.
+//! `start.rs` makes it, `replica.rs` is the raft thread, `log_thread.rs`, `apply.rs`,
+//! `snapshots.rs` and `arrivals.rs` are the other four; `marks.rs` is what two of them hold.
+//! `proposals.rs`, `reads.rs`, `peers.rs`, `book.rs`, `sending.rs` and `digests.rs` are what the
+//! raft thread does for users and peers; `members.rs`, `client.rs` and `erasing.rs` what users ask
+//! for beside.
 //!
 //! # Invariants
 //!
@@ -15,6 +16,8 @@
 
 mod admission;
 mod apply;
+mod arrivals;
+mod book;
 mod client;
 mod clock;
 mod digests;
@@ -25,6 +28,7 @@ mod inbox;
 mod job;
 mod log_thread;
 mod mail;
+mod marks;
 mod members;
 mod peers;
 mod pending;
@@ -32,6 +36,7 @@ mod proposals;
 mod reads;
 mod replica;
 mod request;
+mod sending;
 mod snapshots;
 mod start;
 mod status;
@@ -45,11 +50,12 @@ use std::time::Duration;
 use fsmdb::raft::{Consistency, ProposeError, ReadError, Refusal, Role, Status};
 use fsmdb::{Applied, Db, Machine, MachineError, Snapshot};
 
+pub(crate) use book::{Known, remembered};
 pub use client::{Session, SessionError};
 pub use erasing::{ErasureReport, NodeErasure};
 pub use error::{MemberError, NodeError, SnapshotStoreError};
 pub use pending::{Ending, Pending};
-pub use snapshots::SnapshotStore;
+pub use snapshots::{Changes, SnapshotStore};
 pub use start::{Options, Parts};
 pub use status::{NodeStatus, Queues, StatusChange};
 
@@ -58,6 +64,7 @@ use self::apply::Notes;
 use self::inbox::Inbox;
 use self::job::{Job, Proposed, Waiter};
 use self::mail::{Asker, Mail, ReadJob};
+use self::marks::Marks;
 use self::pending::{Slot, Waiting};
 use self::reads::Confirmed;
 use self::request::{Answer, Request};
@@ -78,6 +85,7 @@ struct Shared<F: Replicated> {
     /// The confirmation that was asked for last.
     confirmed: Mutex<Option<Confirmed>>,
     notes: Arc<Notes>,
+    marks: Arc<Marks>,
     /// See [`Options::build`].
     build: String,
     tick: Duration,
@@ -199,7 +207,7 @@ impl<F: Replicated> Shared<F> {
 /// # impl SnapshotStore for NoFiles {
 /// #     fn build(&self, _: &Snapshot) -> Stored<(Vec<u8>, u64)> { self.none() }
 /// #     fn path(&self, _: &[u8]) -> Stored<PathBuf> { self.none() }
-/// #     fn adopt(&self, _: &[u8], _: &Path) -> Stored<Vec<u8>> { self.none() }
+/// #     fn adopt(&self, _: Applied, _: &[u8], _: &Path) -> Stored<Vec<u8>> { self.none() }
 /// #     fn open(&self, _: &[u8]) -> Stored<Box<dyn io::Read + Send>> { self.none() }
 /// #     fn retain(&self, _: &[u8]) -> Stored<()> { self.none() }
 /// # }
@@ -375,8 +383,9 @@ impl<F: Replicated> Node<F> {
 
     /// Stops the node with care: it takes no more proposals, waits for those that are under way,
     /// hands leadership over if it leads, and ends its threads. What cannot be done within
-    /// [`STOP_HANDOVER_MAX`] is left: the others elect. Blocks; whoever waits for an answer of this
-    /// node has one afterwards.
+    /// [`STOP_HANDOVER_MAX`] is left: the others elect. A snapshot that is being built, received or
+    /// installed is given up. Blocks until the node has stopped, also when somebody else stops it;
+    /// whoever waits for an answer of this node has one afterwards.
     pub fn stop(&self) {
         self.hand_over();
         self.end();
@@ -416,8 +425,12 @@ impl<F: Replicated> Handle<F> {
     fn end(&self) {
         // It may have ended by itself.
         let _ = self.shared.inbox.post(Mail::Stop);
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread.filter(|_| !start::is_thread_of_node()) {
+        if start::is_thread_of_node() {
+            return;
+        }
+        // Held until the thread has ended, so that everybody who stops the node waits for that.
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(thread) = thread.take() {
             // A panic was posted by the end of the thread itself.
             let _ = thread.join();
         }

@@ -45,11 +45,16 @@ impl<F: Replicated> Replica<F> {
                 let report = Report::of(&self.core.status());
                 door::send(respond, &Answer::Report(report));
             }
+            Request::Addresses => door::send(respond, &self.address_book()),
             Request::Digests => {
                 let (build, noted) = (self.shared.build.clone(), self.shared.notes.all());
                 door::send(respond, &Answer::Digests { build, noted });
             }
             Request::EraseHistory { index } => self.erase_history(index, respond)?,
+            Request::SnapshotsHeld { reference } => {
+                let indexes = self.snapshots.held(&reference);
+                door::send(respond, &Answer::SnapshotsHeld { indexes });
+            }
             Request::Diverged { index, tables } => {
                 door::send(respond, &Answer::Done);
                 if self.leader == Some(from) {

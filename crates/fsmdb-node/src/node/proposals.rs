@@ -8,18 +8,17 @@
 
 use std::sync::Arc;
 
-use fsmdb::Machine;
 use fsmdb::raft::{Event, Proposal, ProposeError, Refusal, Role};
 
 use super::clock;
 use super::error::NodeError;
 use super::job::{Job, Waiter};
 use super::mail::Mail;
-use super::replica::{Replica, all_of};
+use super::replica::Replica;
 use super::request::{Answer, Refused, Request, decode, encode};
 use crate::limits::REQUEST_BYTES_MAX;
 use crate::link::{LinkError, Responder};
-use crate::session::{EnvelopeRef, MemberRow, Replicated, Sessions};
+use crate::session::Replicated;
 
 impl<F: Replicated> Replica<F> {
     /// Sends proposals where they belong.
@@ -180,57 +179,5 @@ impl<F: Replicated> Replica<F> {
             is_lost: false,
         };
         self.arrived.push(Job { command, is_repeatable: false, waiter });
-    }
-
-    /// Proposes where a member is reached, or that it never comes back. Nobody waits; what is lost
-    /// with a leader the next one proposes again, if it knows it.
-    pub(super) fn propose_address(&mut self, id: u64, address: Option<&str>) {
-        let envelope: EnvelopeRef<'_, F::Command> = EnvelopeRef::Member { id, address };
-        let Ok(command) = Machine::<Sessions<F>>::encode_as(&envelope) else { return };
-        let now = clock::now();
-        let waiter = Waiter {
-            id: self.id,
-            asked: now,
-            deadline: now,
-            slot: None,
-            done: None,
-            _permit: None,
-            is_sent: false,
-            is_lost: false,
-        };
-        self.arrived.push(Job { command, is_repeatable: true, waiter });
-    }
-
-    /// A new leader, once it has applied an entry of its term, writes down the addresses of members
-    /// that it knows and the log does not.
-    pub(super) fn announce(&mut self) {
-        if self.role != Role::Leader || self.is_announced {
-            return;
-        }
-        let snapshot = self.shared.machine.read();
-        if snapshot.applied().term < self.core.status().term {
-            return;
-        }
-        self.is_announced = true;
-        let unknown = |id: &u64| !snapshot.table::<MemberRow>().contains(id);
-        for id in all_of(&self.members).into_iter().filter(unknown) {
-            if let Some(address) = self.addresses.get(&id).cloned() {
-                self.propose_address(id, Some(&address));
-            }
-        }
-    }
-
-    /// Tells the transport where the others are: as the database says, or else as this node was
-    /// told when it was started.
-    pub(super) fn connect(&mut self) {
-        let mut addresses = self.addresses.clone();
-        for row in self.shared.machine.read().table::<MemberRow>().iter() {
-            match &row.address {
-                Some(address) => drop(addresses.insert(row.id, address.clone())),
-                None => drop(addresses.remove(&row.id)),
-            }
-        }
-        addresses.remove(&self.id);
-        self.transport.set_peers(addresses);
     }
 }

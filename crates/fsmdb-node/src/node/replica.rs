@@ -8,17 +8,20 @@
 //! 3. A node whose log or state machine fails stops and says why; it never skips an entry.
 //! 4. When the thread ends, by whatever way, the node is posted as not running, whoever waits for
 //!    an answer learns that there will be none, and whoever waits for its database to change learns
-//!    that it will not.
+//!    that it will not. The other threads have ended before it has.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
-use fsmdb::raft::{Action, Committed, Core, Event, MemberChange, Membership, Message, Role};
+use fsmdb::raft::{Action, Committed, Core, Event, MemberChange, Membership, Role};
 
 use super::Shared;
 use super::apply::ApplyJob;
+use super::arrivals::Arrival;
+use super::book::Book;
 use super::clock::{self, Ticker};
 use super::digests::Comparing;
 use super::error::NodeError;
@@ -29,16 +32,44 @@ use super::mail::Mail;
 use super::pending::Waiting;
 use super::reads::Reads;
 use super::request::{Answer, Refused};
+use super::sending::Attempts;
 use super::snapshots::{SnapshotStore, Work};
 use crate::link::{Responder, Transport};
 use crate::session::Replicated;
 
-/// The queues into the other threads.
+/// The queues into the other threads, which end with this.
 pub(super) struct Threads<R> {
     pub(super) log: Arc<Inbox<LogJob>>,
     pub(super) apply: Arc<Inbox<ApplyJob<R>>>,
     pub(super) background: Arc<Inbox<Work>>,
+    pub(super) arrivals: Arc<Inbox<Arrival>>,
+    /// Set at the end: whoever installs a snapshot, or has groups of entries before it, ends soon.
+    pub(super) is_stopping: Arc<AtomicBool>,
+    pub(super) store: Arc<dyn SnapshotStore>,
     pub(super) handles: Vec<JoinHandle<()>>,
+}
+
+impl<R> Threads<R> {
+    /// Ends the threads, and waits for them: for a write of the log, one group of entries, and
+    /// what the store of snapshots cannot give up.
+    fn end(&mut self) {
+        self.is_stopping.store(true, Ordering::Release);
+        self.store.cancel();
+        self.log.close();
+        self.apply.close();
+        self.background.close();
+        self.arrivals.close();
+        for handle in self.handles.drain(..) {
+            // A thread that panicked has said so by mail, or has nothing left to say.
+            let _ = handle.join();
+        }
+    }
+}
+
+impl<R> Drop for Threads<R> {
+    fn drop(&mut self) {
+        self.end();
+    }
 }
 
 /// Everything that the raft thread owns.
@@ -64,12 +95,16 @@ pub(super) struct Replica<F: Replicated> {
     pub(super) timers: Vec<(Instant, Weak<dyn Waiting>)>,
     pub(super) reads: Reads,
     pub(super) comparing: Comparing,
+    /// Attempts to send changes in the place of a whole snapshot.
+    pub(super) attempts: Attempts,
+    /// The entry of the digest alarm in the status.
+    pub(super) alarmed_at: Option<u64>,
     /// Erasures of history that wait for the core, with their entries.
     pub(super) erasures: Vec<(u64, Responder)>,
-    /// Addresses that the node was started with, its own among them.
-    pub(super) addresses: BTreeMap<u64, String>,
+    pub(super) book: Book,
     pub(super) members: Membership,
-    pub(super) is_announced: bool,
+    /// Whether the file of a snapshot is being checked.
+    pub(super) is_checking: bool,
     pub(super) is_draining: bool,
     pub(super) is_removed: bool,
 }
@@ -118,13 +153,7 @@ impl<F: Replicated> Replica<F> {
                 slot.end(true);
             }
         }
-        self.threads.log.close();
-        self.threads.apply.close();
-        self.threads.background.close();
-        for handle in self.threads.handles.drain(..) {
-            // A thread that panicked has said so by mail, or has nothing left to say.
-            let _ = handle.join();
-        }
+        self.threads.end();
     }
 
     /// Takes all mail, then the ticks that are due. Answers whether to go on.
@@ -170,10 +199,13 @@ impl<F: Replicated> Replica<F> {
                 self.timers.push((clock::later(timeout), Arc::downgrade(&waiting)));
                 self.ask(to, &request, timeout, asker)?;
             }
-            Mail::Message(message) => self.step(Event::Receive(message))?,
-            Mail::Snapshot { message, file, done } => {
-                self.hand_to_log(LogJob::Adopt { message, file, done });
+            Mail::Message(message) => {
+                let from = message.from();
+                self.step(Event::Receive(message))?;
+                self.heard(from);
             }
+            // The thread of arrivals has panicked; its mail says so. The file is not taken then.
+            Mail::Snapshot(arrival) => drop(self.threads.arrivals.post(arrival)),
             Mail::Request { from, request, respond } => self.answer(from, request, respond)?,
             Mail::Unreachable(peer) => self.step(Event::Unreachable(peer))?,
             Mail::Persisted(number) => self.step(Event::Persisted(number))?,
@@ -182,6 +214,9 @@ impl<F: Replicated> Replica<F> {
                 self.release_reads();
             }
             Mail::MembersChanged => self.connect(),
+            Mail::Introduced { peer, directory } => self.introduced(peer, directory),
+            Mail::Answered { peer, refusal } => self.answered(peer, refusal),
+            Mail::Addresses { at, addresses } => self.told(at, addresses),
             Mail::Built(Ok(built)) => {
                 self.shared.board.post(|status| status.snapshot_error = None);
                 let (index, term) = (built.at.index, built.at.term);
@@ -191,11 +226,15 @@ impl<F: Replicated> Replica<F> {
                 self.shared.board.post(|status| status.snapshot_error = Some(error.reason));
                 self.step(Event::SnapshotFailed)?;
             }
-            Mail::SnapshotSent { to, is_taken } => {
-                if is_taken {
-                    self.shared.metrics.snapshots_sent.inc();
+            Mail::Held(sending, held) => self.send_to_holder(sending, &held),
+            Mail::SnapshotSent { to, reference, is_taken, are_changes } => {
+                self.snapshot_sent(to, reference, is_taken, are_changes)?;
+            }
+            Mail::Checked { reference, is_sound } => {
+                self.is_checking = false;
+                if !is_sound {
+                    self.step(Event::SnapshotLost { reference })?;
                 }
-                self.step(Event::SnapshotSent { to, ok: is_taken })?;
             }
             Mail::NotTaken(job, error) => self.not_taken(job, error),
             Mail::Lost(job) => self.lost(job),
@@ -225,6 +264,7 @@ impl<F: Replicated> Replica<F> {
         self.unpark()?;
         self.tick_reads();
         self.announce();
+        self.ask_for_addresses();
         self.tick_digests();
         Ok(())
     }
@@ -248,7 +288,7 @@ impl<F: Replicated> Replica<F> {
                     events.push_back(Event::Unreachable(to));
                 }
             }
-            Action::SendSnapshot(message) => self.send_snapshot(message, events),
+            Action::SendSnapshot(message) => self.send_snapshot(message),
             Action::Persist(batch) => self.hand_to_log(LogJob::Write(batch)),
             Action::Apply(entries) => self.hand_to_apply(entries),
             Action::Install(snapshot) => {
@@ -258,7 +298,9 @@ impl<F: Replicated> Replica<F> {
                 let _ = self.threads.apply.post(ApplyJob::Install(snapshot));
             }
             Action::BuildSnapshot => {
-                let work = Work::Build(self.shared.machine.read());
+                // A mark is a state of which the others build files as well.
+                let mark = self.shared.marks.take(self.core.snapshot_from());
+                let work = Work::Build(mark.unwrap_or_else(|| self.shared.machine.read()));
                 // The background thread has panicked; its mail says so.
                 let _ = self.threads.background.post(work);
             }
@@ -281,10 +323,8 @@ impl<F: Replicated> Replica<F> {
     }
 
     pub(super) fn hand_to_log(&mut self, job: LogJob) {
-        // The log thread has failed; its mail says why. A received file is not taken then.
-        if let Err(LogJob::Adopt { done, .. }) = self.threads.log.post(job) {
-            done(false);
-        }
+        // The log thread has failed; its mail says why.
+        let _ = self.threads.log.post(job);
     }
 
     fn hand_to_apply(&mut self, entries: Vec<Committed>) {
@@ -318,6 +358,7 @@ impl<F: Replicated> Replica<F> {
         let before = std::mem::replace(&mut self.members, members.clone());
         let gone = all_of(&before).into_iter().filter(|id| !members.contains(*id));
         for id in gone.collect::<Vec<_>>() {
+            self.book.lose(id);
             if id == self.id {
                 self.is_removed = true;
             } else if self.role == Role::Leader {
@@ -326,16 +367,12 @@ impl<F: Replicated> Replica<F> {
         }
     }
 
-    /// Hands the snapshot to the transport, which answers by mail, also when it forgets to.
-    fn send_snapshot(&mut self, message: Message, events: &mut VecDeque<Event>) {
-        let to = message.to();
-        let Ok(path) = self.snapshots.path(message.snapshot_reference()) else {
-            events.push_back(Event::SnapshotSent { to, ok: false });
-            return;
-        };
-        let report = Report { to, is_taken: false, shared: Arc::clone(&self.shared) };
-        let done = Box::new(move |is_taken| report.tell(is_taken));
-        self.transport.send_snapshot(message, path, done);
+    /// Has the file read that did not arrive, unless one is being read: who retries asks again.
+    pub(super) fn check_snapshot(&mut self, reference: Vec<u8>) {
+        if !std::mem::replace(&mut self.is_checking, true) {
+            // The background thread has panicked; its mail says so.
+            let _ = self.threads.background.post(Work::Check(reference));
+        }
     }
 
     fn role_changed(&mut self, role: Role, leader: Option<u64>) {
@@ -347,7 +384,8 @@ impl<F: Replicated> Replica<F> {
             metrics.leader_changes.inc();
         }
         if role != Role::Leader {
-            (self.is_announced, self.comparing) = (false, Comparing::default());
+            self.book.unannounce();
+            self.comparing = Comparing::default();
         }
         (self.role, self.leader) = (role, leader);
         // What waits for a leader goes on in this very turn.
@@ -400,24 +438,4 @@ pub(super) fn all_of(members: &Membership) -> Vec<u64> {
     all.sort_unstable();
     all.dedup();
     all
-}
-
-/// Tells the raft thread what became of a snapshot on its way, by its drop.
-struct Report<F: Replicated> {
-    to: u64,
-    is_taken: bool,
-    shared: Arc<Shared<F>>,
-}
-
-impl<F: Replicated> Report<F> {
-    fn tell(mut self, is_taken: bool) {
-        self.is_taken = is_taken;
-    }
-}
-
-impl<F: Replicated> Drop for Report<F> {
-    fn drop(&mut self) {
-        // The raft thread has ended already, and nobody asks.
-        let _ = self.shared.inbox.post(Mail::SnapshotSent { to: self.to, is_taken: self.is_taken });
-    }
 }

@@ -37,8 +37,15 @@ pub(super) enum Request {
     Digests,
     /// Your tables differ: these are right after this entry.
     Diverged { index: u64, tables: Vec<TableDigest> },
+    /// Say where the members are.
+    Addresses,
     /// Let nothing be left of the log up to this entry, nor of snapshots from before it.
     EraseHistory { index: u64 },
+    /// Say of which snapshots you hold the files, to be sent changes in the place of this one.
+    SnapshotsHeld {
+        #[serde(with = "serde_bytes")]
+        reference: Vec<u8>,
+    },
 }
 
 /// What a node says of itself.
@@ -87,12 +94,21 @@ pub(super) enum Answer {
         build: String,
         noted: Vec<Digests>,
     },
+    /// Where the members are, as of this applied entry.
+    Addresses {
+        at: u64,
+        addresses: BTreeMap<u64, String>,
+    },
     /// Nothing is left of the log up to this entry, nor of snapshots from before it.
     Erased {
         index: u64,
     },
     NotErased {
         reason: String,
+    },
+    /// The files of the snapshots at these entries are here.
+    SnapshotsHeld {
+        indexes: Vec<u64>,
     },
 }
 

@@ -9,6 +9,7 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -19,6 +20,8 @@ use slog::Logger;
 
 use super::admission::Admission;
 use super::apply::{Applier, Notes, install};
+use super::arrivals::Adopter;
+use super::book::{Book, Known, remembered};
 use super::clock::Ticker;
 use super::digests::Comparing;
 use super::door::Door;
@@ -26,8 +29,10 @@ use super::error::NodeError;
 use super::inbox::Inbox;
 use super::log_thread::Writer;
 use super::mail::Mail;
+use super::marks::Marks;
 use super::reads::Reads;
 use super::replica::{Replica, Threads};
+use super::sending::Attempts;
 use super::snapshots::{self, SnapshotStore};
 use super::status::Board;
 use super::{Node, Shared};
@@ -52,7 +57,7 @@ pub struct Parts<F, L> {
     /// How the other members, and this one, are reached; the database knows it better as soon as
     /// it has it.
     pub addresses: BTreeMap<u64, String>,
-    /// Where elections are logged.
+    /// Where elections, and refused snapshots, are logged.
     pub logger: Logger,
     /// How it waits.
     pub options: Options,
@@ -110,24 +115,30 @@ impl<F: Replicated> Node<F> {
         mut parts: Parts<F, L>,
         connect: impl FnOnce(Arc<dyn Inbound>) -> Result<Arc<dyn Transport>, String>,
     ) -> Result<Self, NodeError> {
-        let Parts { machine, log, snapshots, .. } = &mut parts;
+        let Parts { machine, log, snapshots, addresses, .. } = &mut parts;
         let recovered: Recovered = log.load()?;
-        install(machine, &**snapshots, &recovered.snapshot)?;
-        Self::start_recovered(parts, recovered, connect)
+        install(machine, &**snapshots, &recovered.snapshot, &AtomicBool::new(false))?;
+        let remembered = remembered(&machine.read(), &recovered.entries);
+        let addresses = std::mem::take(addresses);
+        let known = Known { addresses, remembered, ..Known::default() };
+        Self::start_recovered(parts, known, recovered, connect)
     }
 
     /// As [`start_with`](Self::start_with), with a state machine that is at the snapshot that
-    /// `recovered`, which was read from the log, begins from.
+    /// `recovered`, which was read from the log, begins from, and `known` in place of the addresses
+    /// among the parts.
     pub(crate) fn start_recovered<L: LogStore>(
         parts: Parts<F, L>,
+        known: Known,
         recovered: Recovered,
         connect: impl FnOnce(Arc<dyn Inbound>) -> Result<Arc<dyn Transport>, String>,
     ) -> Result<Self, NodeError> {
-        let Parts { config, machine, log, snapshots, addresses, logger, options } = parts;
+        let Parts { config, machine, log, snapshots, logger, options, .. } = parts;
         let applied = machine.applied().index;
         let (id, snapshot) = (config.id, recovered.snapshot.clone());
+        let interval = config.snapshot_entries;
         let core = Core::new(config, recovered, applied, &logger)?;
-        let shared = Arc::new(shared_of(id, machine, &options));
+        let shared = Arc::new(shared_of(id, machine, &options, interval));
         shared.board.post(|status| {
             (status.is_running, status.raft, status.snapshot_index) =
                 (true, core.status(), snapshot.index);
@@ -137,7 +148,7 @@ impl<F: Replicated> Node<F> {
             connect(Arc::new(door)).map_err(|reason| NodeError::Transport { reason })?;
         let digest_entries =
             shared.machine.db().keeps_digests().then_some(options.digest_entries.max(1));
-        let threads = start_threads(&shared, log, &snapshots, digest_entries)?;
+        let threads = start_threads(&shared, log, &snapshots, digest_entries, logger)?;
         let replica = Replica {
             id,
             core,
@@ -157,10 +168,12 @@ impl<F: Replicated> Node<F> {
             timers: Vec::new(),
             reads: Reads::default(),
             comparing: Comparing::default(),
+            attempts: Attempts::default(),
+            alarmed_at: None,
             erasures: Vec::new(),
-            addresses,
+            book: Book::new(id, known),
             members: snapshot.membership,
-            is_announced: false,
+            is_checking: false,
             is_draining: false,
             is_removed: false,
         };
@@ -177,7 +190,10 @@ fn shared_of<F: Replicated>(
     id: u64,
     machine: Machine<Sessions<F>>,
     options: &Options,
+    interval: u64,
 ) -> Shared<F> {
+    let marks = Marks::new(machine.db().keeps_digests().then_some(interval));
+    marks.begin(machine.read());
     Shared {
         id,
         inbox: Arc::new(Inbox::new()),
@@ -188,6 +204,7 @@ fn shared_of<F: Replicated>(
         reads: Admission::new(READS_IN_FLIGHT_MAX, usize::MAX),
         confirmed: Mutex::new(None),
         notes: Arc::new(Notes::default()),
+        marks: Arc::new(marks),
         build: options.build.clone(),
         tick: options.tick,
         deadline: options.deadline,
@@ -200,18 +217,21 @@ fn start_threads<F: Replicated, L: LogStore>(
     log: L,
     store: &Arc<dyn SnapshotStore>,
     digest_entries: Option<u64>,
+    logger: Logger,
 ) -> Result<Threads<F::Reply>, NodeError> {
     let mut threads = Threads {
         log: Arc::new(Inbox::new()),
         apply: Arc::new(Inbox::new()),
         background: Arc::new(Inbox::new()),
+        arrivals: Arc::new(Inbox::new()),
+        is_stopping: Arc::default(),
+        store: Arc::clone(store),
         handles: Vec::new(),
     };
     let writer = Writer {
         log,
         jobs: Arc::clone(&threads.log),
         inbox: Arc::clone(&shared.inbox),
-        snapshots: Arc::clone(store),
         background: Arc::clone(&threads.background),
         metrics: Arc::clone(&shared.metrics),
     };
@@ -221,25 +241,28 @@ fn start_threads<F: Replicated, L: LogStore>(
         inbox: Arc::clone(&shared.inbox),
         snapshots: Arc::clone(store),
         notes: Arc::clone(&shared.notes),
+        marks: Arc::clone(&shared.marks),
         digest_entries,
+        is_stopping: Arc::clone(&threads.is_stopping),
         metrics: Arc::clone(&shared.metrics),
+    };
+    let adopter = Adopter {
+        arrivals: Arc::clone(&threads.arrivals),
+        inbox: Arc::clone(&shared.inbox),
+        store: Arc::clone(store),
+        metrics: Arc::clone(&shared.metrics),
+        logger,
     };
     let (work, inbox) = (Arc::clone(&threads.background), Arc::clone(&shared.inbox));
     let (store, metrics) = (Arc::clone(store), Arc::clone(&shared.metrics));
-    let background = move || snapshots::run(&*store, &work, &inbox, &metrics);
+    let marks = Arc::clone(&shared.marks);
+    let background = move || snapshots::run(&*store, &work, &inbox, &marks, &metrics);
     let log_thread = watched(shared, "log", move || writer.run());
     threads.handles.push(log_thread?);
     threads.handles.push(watched(shared, "apply", move || applier.run())?);
     threads.handles.push(watched(shared, "snapshot", background)?);
+    threads.handles.push(watched(shared, "arrivals", move || adopter.run())?);
     Ok(threads)
-}
-
-impl<R> Drop for Threads<R> {
-    fn drop(&mut self) {
-        self.log.close();
-        self.apply.close();
-        self.background.close();
-    }
 }
 
 thread_local! {

@@ -5,6 +5,7 @@
 //! 1. A waiter is woken by every change; nobody polls.
 //! 2. A node that ended, for whatever reason, is posted as not running.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -17,6 +18,7 @@ use fsmdb::raft::{Role, Status};
 
 use super::clock;
 use super::error::NodeError;
+use crate::transport::Refusal;
 
 /// How a node is.
 #[derive(Clone, Debug, Default)]
@@ -37,8 +39,16 @@ pub struct NodeStatus {
     /// Why the last snapshot of its state could not be built. While it cannot, the log is not
     /// compacted and no new node can be fed by this one.
     pub snapshot_error: Option<String>,
-    /// What the last comparison of digests found and could not decide.
+    /// What a comparison of digests, which this node made as the leader, has found to differ.
+    ///
+    /// It goes when this node, as the leader, finds all members equal at that entry or a later one,
+    /// so after whoever differs was replaced; and with a restart. A node that does not lead any
+    /// more keeps its alarm: the next leader compares for itself.
     pub digest_alarm: Option<String>,
+    /// Which peers refuse this node when it dials them, and why. [`Refusal::Directory`] says that
+    /// its directory was wiped; it takes no part in the group any more. [`Refusal::Sender`] passes
+    /// when the peer learns of this node; if it does not, this node may have been removed.
+    pub refused_by: BTreeMap<u64, Refusal>,
 }
 
 impl NodeStatus {

@@ -50,6 +50,13 @@ pub enum Envelope<C> {
         /// Its address; nothing when it was removed for ever.
         address: Option<String>,
     },
+    /// Says which directory a member has, once for all.
+    Directory {
+        /// The member.
+        id: u64,
+        /// Random bits of its directory.
+        directory: u128,
+    },
 }
 
 /// An [`Envelope`] that borrows the command.
@@ -60,6 +67,23 @@ pub(crate) enum EnvelopeRef<'a, C> {
     Open,
     Close { session: u64 },
     Member { id: u64, address: Option<&'a str> },
+    Directory { id: u64, directory: u128 },
+}
+
+/// The member and the directory of an encoded [`Envelope::Directory`]; nothing of any other
+/// command.
+/// O(1): no other one begins with the same bytes.
+pub(crate) fn directory_in(command: &[u8]) -> Option<(u64, u128)> {
+    #[derive(Deserialize)]
+    enum Alone {
+        Directory { id: u64, directory: u128 },
+    }
+    // A map of one pair, and its key.
+    if !command.starts_with(b"\x81\xa9Directory") {
+        return None;
+    }
+    let Alone::Directory { id, directory } = rmp_serde::from_slice(command).ok()?;
+    Some((id, directory))
 }
 
 /// What a command of a node is answered.
@@ -84,7 +108,8 @@ pub enum EnvelopeReply<R> {
     Opened(u64),
     /// A session was closed, or was not there.
     Closed,
-    /// Whether the address was taken; not of a member that was removed.
+    /// Whether the address, or the directory, was taken; not of a member that was removed, and not
+    /// another directory than one that was taken before.
     Member(bool),
 }
 

@@ -15,8 +15,8 @@
 mod envelope;
 mod tables;
 
-pub(crate) use envelope::EnvelopeRef;
 pub use envelope::{Envelope, EnvelopeReply, Place, SessionRefusal};
+pub(crate) use envelope::{EnvelopeRef, directory_in};
 pub(crate) use tables::MemberRow;
 pub use tables::with_tables;
 
@@ -43,7 +43,7 @@ pub struct SessionBounds {
     pub sessions: usize,
     /// See [`SESSION_IDLE_ENTRIES`].
     pub idle_entries: u64,
-    /// See [`SESSION_REPLIES_MAX`].
+    /// See [`SESSION_REPLIES_MAX`], which is the default. 0 counts as 1.
     pub replies: usize,
     /// See [`SESSION_REPLY_BYTES_MAX`].
     pub reply_bytes: usize,
@@ -76,10 +76,9 @@ impl<F: Replicated> Sessions<F> {
     }
 
     /// As [`new`](Sessions::new), with other bounds: the same on every replica for as long as logs
-    /// are replayed that were written under them.
-    ///
-    /// With fewer replies than [`SESSION_REPLIES_MAX`] no more commands of one session may be under
-    /// way than that: one that comes later than so many others is refused, applied or not.
+    /// are replayed that were written under them. A [`Session`](crate::node::Session) has no more
+    /// commands under way than replies are kept of it; whoever numbers commands otherwise must not
+    /// either: one that comes later than so many others is refused, applied or not.
     pub fn with_bounds(fsm: F, bounds: SessionBounds) -> Self {
         Self { fsm, bounds }
     }
@@ -87,6 +86,11 @@ impl<F: Replicated> Sessions<F> {
     /// The user's state machine.
     pub fn fsm(&self) -> &F {
         &self.fsm
+    }
+
+    /// How many replies of one session are kept, and so how many of its commands may be under way.
+    pub(crate) fn replies(&self) -> u64 {
+        self.bounds.replies.max(1) as u64
     }
 
     fn open(&self, txn: &mut WriteTxn<'_>, at: Applied) -> EnvelopeReply<F::Reply> {
@@ -163,7 +167,7 @@ impl<F: Replicated> Sessions<F> {
         row.replies += 1;
         row.reply_bytes += reply.as_ref().map_or(0, Vec::len) as u64;
         put(txn, ReplyRow { session: row.id, sequence, at, reply });
-        if row.replies > self.bounds.replies as u64 {
+        if row.replies > self.replies() {
             let oldest = txn.table::<ReplyRow>().prefix(&(row.id,)).next().map(|row| row.sequence);
             raise_floor(txn, row, oldest.unwrap_or(0));
         }
@@ -200,12 +204,26 @@ impl<F: Replicated> Fsm for Sessions<F> {
                 EnvelopeReply::Closed
             }
             Envelope::Member { id, address } => {
-                let members = txn.table::<MemberRow>();
-                let is_retired = members.get(&id).is_some_and(|row| row.address.is_none());
+                let row = txn.table::<MemberRow>().get(&id).map(|row| MemberRow::clone(row));
+                let is_retired = row.as_ref().is_some_and(|row| row.address.is_none());
                 if !is_retired {
-                    put(txn, MemberRow { id, address });
+                    let directory = row.and_then(|row| row.directory);
+                    let directory = directory.filter(|_| address.is_some());
+                    put(txn, MemberRow { id, address, directory });
                 }
                 EnvelopeReply::Member(!is_retired)
+            }
+            Envelope::Directory { id, directory } => {
+                let directory = Some(format!("{directory:032x}"));
+                let row = txn.table::<MemberRow>().get(&id).map(|row| MemberRow::clone(row));
+                let row = row.filter(|row| row.address.is_some());
+                let is_known = row.as_ref().is_some_and(|row| row.directory == directory);
+                let row = row.filter(|row| row.directory.is_none());
+                let is_new = row.is_some();
+                if let Some(row) = row {
+                    put(txn, MemberRow { directory, ..row });
+                }
+                EnvelopeReply::Member(is_known || is_new)
             }
         }
     }

@@ -37,7 +37,7 @@ pub(crate) struct ReplyRow {
     pub(crate) reply: Option<Vec<u8>>,
 }
 
-/// Where a member is reached.
+/// Where a member is reached, and which directory it has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Table)]
 #[table(name = "fsmdb_members", version = 1)]
 pub(crate) struct MemberRow {
@@ -45,6 +45,17 @@ pub(crate) struct MemberRow {
     pub(crate) id: u64,
     /// Its address; nothing once it was removed, for ever.
     pub(crate) address: Option<String>,
+    /// The random bits of its directory, 32 hexadecimal digits; nothing until they are written
+    /// down. Without it a row has the bytes that it had before there was such a field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) directory: Option<String>,
+}
+
+impl MemberRow {
+    /// The random bits of its directory.
+    pub(crate) fn directory(&self) -> Option<u128> {
+        u128::from_str_radix(self.directory.as_ref()?, 16).ok()
+    }
 }
 
 /// Adds the tables of the node to a database.

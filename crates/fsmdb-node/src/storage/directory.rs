@@ -125,6 +125,11 @@ impl DataDir {
         self.path.join("snapshots")
     }
 
+    /// What marks the records of its log. It is in no message.
+    pub(super) fn stamp(&self) -> u64 {
+        self.record.incarnation as u64
+    }
+
     pub(super) fn lock(&self) -> Arc<File> {
         Arc::clone(&self.lock)
     }

@@ -25,7 +25,7 @@ use super::record::{
     GROUP, PREVIOUS, SNAPSHOT, STATE, State, StoredEntry, Terms, decode_entry, decode_snapshot,
     encode_entry, encode_snapshot,
 };
-use super::{DataDir, SnapshotReference, StorageError, scrubbing};
+use super::{DataDir, SnapshotReference, StorageError, examining, scrubbing};
 use crate::limits::{LOG_FILE_BYTES, LOG_PREFILL_BYTES, LOG_PURGE_BYTES, LOG_RECOVERY_THREADS};
 
 /// How much disk a log takes. The default is for a node that has a disk to itself.
@@ -114,11 +114,13 @@ pub(super) struct Loaded {
 
 impl EngineLog {
     /// Opens the log of a node, begins one if there never was any, and reads it whole: O(bytes of
-    /// its files). A record at the end that was not written to its end is dropped.
+    /// its files). What a crash has torn at the end is cut off: records that were not synced. What
+    /// is left is durable on return.
     ///
     /// # Errors
     ///
-    /// [`StorageError::BrokenLog`] when a file is damaged elsewhere than at the end of the last,
+    /// [`StorageError::BrokenLog`], with file and byte, when a file is damaged elsewhere than at
+    /// the end of the last, or there where a later record says that it was durable;
     /// [`StorageError::LogGone`] when there was a log and is none; [`LogError::Corrupt`] with the
     /// index of the first entry that is damaged or missing, and [`LogError::Lost`] when the log
     /// ends before what it says is committed, both in [`StorageError::Log`];
@@ -139,8 +141,9 @@ impl EngineLog {
         let folder = directory.log_path();
         scrubbing::settle(&folder)?;
         durable::create_folder(&folder)?;
+        examining::examine(&disk, &folder, directory.stamp(), directory.logger())?;
         let engine = open_engine(Arc::clone(&disk), options, &folder)?;
-        let shared = Shared::new(engine, directory.snapshots_path(), directory.lock());
+        let shared = Shared::new(engine, directory);
         let begun = shared.read(|engine| Ok(engine.get(GROUP, STATE).is_some()))?;
         if !begun {
             if directory.has_log() {
@@ -325,6 +328,7 @@ impl LogStore for EngineLog {
         add_snapshot(&mut write, SNAPSHOT, snapshot)?;
         put(&self.shared, write, &state, true)?;
         self.terms = Terms::default();
+        // The one before is no way back: the entries that lead from there to here are forgotten.
         (self.state, self.snapshot, self.previous) = (state, snapshot.clone(), None);
         self.recovered = None;
         self.name_snapshots();
@@ -402,18 +406,21 @@ pub(super) fn add_snapshot(
     put.map_err(|error| LogError::Write { reason: error.to_string() })
 }
 
-/// Writes a record with the state after it. raft-engine syncs nothing with an empty record; this
-/// one never is.
+/// Writes a record with the state after it, the last thing in it. raft-engine syncs nothing with an
+/// empty record; this one never is.
 pub(super) fn put(
     shared: &Shared,
     mut write: LogBatch,
     state: &State,
     sync: bool,
 ) -> Result<(), LogError> {
-    shared.write(|engine| {
-        write.put(GROUP, STATE.to_vec(), state.encode())?;
-        engine.write(&mut write, sync).map(drop)
-    })
+    let state = state.encode(shared.evidence());
+    let bytes = shared.write(|engine| {
+        write.put(GROUP, STATE.to_vec(), state)?;
+        engine.write(&mut write, sync)
+    })?;
+    shared.written(bytes, sync);
+    Ok(())
 }
 
 fn load(shared: &Shared) -> Result<Loaded, LogError> {

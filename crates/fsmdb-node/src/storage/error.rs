@@ -69,7 +69,7 @@ pub enum StorageError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The files of the log cannot be read back.
+    /// The files of the log cannot be read back, or are damaged where they were durable.
     #[error(
         "log in {} cannot be opened: {reason}; wipe the directory, remove the node from the \
          group, and add it again under a new id",

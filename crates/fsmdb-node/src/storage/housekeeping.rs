@@ -16,14 +16,17 @@ use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread;
 
+use fsmdb::Applied;
 use fsmdb::raft::LogError;
 use raft_engine::Engine;
 
 use super::durable::{self, failed};
-use super::{StorageError, reference};
+use super::record::Evidence;
+use super::{DataDir, StorageError, reference};
 
 #[cfg(not(test))]
 pub(super) use raft_engine::env::DefaultFileSystem as Disk;
@@ -96,6 +99,13 @@ impl Housekeeper {
         index < self.shared.named().index
     }
 
+    /// The index of the snapshot that the log names, and the entries of all whose files it needs.
+    pub(crate) fn recorded(&self) -> (u64, Vec<Applied>) {
+        let named = self.shared.named();
+        let entries = named.names.iter().filter_map(|name| reference::parse_name(name));
+        (named.index, entries.collect())
+    }
+
     fn sweep_snapshots(&self) -> Result<usize, StorageError> {
         let folder = &self.shared.snapshots;
         let mut removed = 0;
@@ -141,10 +151,24 @@ pub(super) struct Shared {
     named: Mutex<Named>,
     pub(super) snapshots: PathBuf,
     lock: Arc<File>,
+    stamp: u64,
+    /// Bytes of records since the last sync. Until the first one after the engine was opened it is
+    /// beyond any file: nothing that stands in one is vouched for.
+    unsynced: AtomicU64,
 }
 
 impl Shared {
-    pub(super) fn new(engine: Engine<Disk>, snapshots: PathBuf, lock: Arc<File>) -> Self {
+    pub(super) fn new(engine: Engine<Disk>, directory: &DataDir) -> Self {
+        let (snapshots, lock) = (directory.snapshots_path(), directory.lock());
+        Self::with(engine, snapshots, lock, directory.stamp())
+    }
+
+    /// A log for the same directory.
+    pub(super) fn beside(&self, engine: Engine<Disk>) -> Self {
+        Self::with(engine, self.snapshots.clone(), Arc::clone(&self.lock), self.stamp)
+    }
+
+    fn with(engine: Engine<Disk>, snapshots: PathBuf, lock: Arc<File>, stamp: u64) -> Self {
         Self {
             engine: RwLock::new(Some(engine)),
             failure: Mutex::default(),
@@ -152,11 +176,20 @@ impl Shared {
             named: Mutex::default(),
             snapshots,
             lock,
+            stamp,
+            unsynced: AtomicU64::new(u64::MAX),
         }
     }
 
-    pub(super) fn lock(&self) -> Arc<File> {
-        Arc::clone(&self.lock)
+    /// What the next record says of those before it. One thread writes at a time.
+    pub(super) fn evidence(&self) -> Evidence {
+        Evidence { stamp: self.stamp, unsynced: self.unsynced.load(Ordering::Relaxed) }
+    }
+
+    /// Notes a record that was written.
+    pub(super) fn written(&self, bytes: usize, is_synced: bool) {
+        let unsynced = self.evidence().unsynced.saturating_add(bytes as u64);
+        self.unsynced.store(if is_synced { 0 } else { unsynced }, Ordering::Relaxed);
     }
 
     /// Notes why the log takes no write any more.
@@ -172,6 +205,7 @@ impl Shared {
     ) -> Result<(), StorageError> {
         let mut engine = self.engine.write().unwrap_or_else(PoisonError::into_inner);
         let old = engine.take();
+        self.unsynced.store(u64::MAX, Ordering::Relaxed);
         match catch_unwind(AssertUnwindSafe(|| open(old))) {
             Ok(opened) => *engine = Some(opened?),
             Err(panic) => return Err(LogError::Write { reason: words_of(&*panic) }.into()),

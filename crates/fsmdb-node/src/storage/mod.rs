@@ -10,6 +10,7 @@
 //! <directory>/log/                     the log
 //! <directory>/log.fresh/               the log that takes its place; see `scrubbing`
 //! <directory>/snapshots/snap-<term>-<index>
+//! <directory>/snapshots/incr-<term>-<from>-<to>
 //! ```
 //!
 //! # Invariants
@@ -18,17 +19,22 @@
 //! 2. Whatever was synced is there after a crash; a write that was not is there whole or not at
 //!    all, and so are all before it.
 //! 3. Nothing that is damaged is used in silence: it is refused, or what is older is taken with a
-//!    line in the node's log.
+//!    line in the node's log. Only the last records of the log, which no later one calls durable,
+//!    are taken for a torn end when they are damaged, with such a line.
 //! 4. After a failed write or sync nothing more is written, and nothing is synced again.
-//! 5. Only `engine`, `housekeeping`, `record` and `scrubbing` name `raft_engine`; only `record`
-//!    names `protobuf`.
+//! 5. Only `engine`, `examining`, `housekeeping`, `record` and `scrubbing` name `raft_engine`, and
+//!    only `layout` knows its files; only `record` names `protobuf`.
 
 mod directory;
 mod durable;
 mod engine;
 mod error;
+mod examining;
 mod housekeeping;
 mod identity;
+mod layout;
+mod links;
+mod parcel;
 mod record;
 mod recovery;
 mod reference;
@@ -42,6 +48,8 @@ pub use engine::{EngineLog, LogOptions};
 pub use error::StorageError;
 pub use housekeeping::{Housekeeper, Swept};
 pub use identity::Identity;
+pub(crate) use links::Links;
+pub(crate) use parcel::head_of;
 pub use recovery::recover;
 pub use reference::SnapshotReference;
 pub use snapshots::{BuiltSnapshot, SnapshotFiles};

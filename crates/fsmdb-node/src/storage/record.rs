@@ -7,8 +7,10 @@
 //!
 //! # Invariants
 //!
-//! 1. Every write has a state, which says where the log begins and ends with that write in it.
+//! 1. Every write has a state, which says where the log begins and ends with that write in it, and
+//!    what was durable before it.
 //! 2. `decode(encode(x)) == x`.
+//! 3. The state is the last thing in its record, so that it is found from the end.
 
 use fsmdb::raft::{Entry, HardState, LogError, Membership, SnapshotMeta};
 use protobuf::well_known_types::BytesValue;
@@ -27,8 +29,19 @@ pub(super) const SNAPSHOT: &[u8] = b"snapshot";
 /// The name of the snapshot before it.
 pub(super) const PREVIOUS: &[u8] = b"previous";
 
-const STATE_VERSION: u8 = 1;
-const STATE_BYTES: usize = 1 + 6 * 8;
+const STATE_VERSION: u8 = 2;
+const STATE_BYTES: usize = 1 + 8 * 8;
+
+/// A state that says nothing of the records before it.
+const STATE_VERSION_1: u8 = 1;
+const STATE_BYTES_1: usize = 1 + 6 * 8;
+
+/// What stands before an encoded state in a record of raft-engine: the group, that this is a value
+/// and that it is put, the name, the length.
+const STATE_FRAME: &[u8] = &[GROUP as u8, 3, 1, 5, b's', b't', b'a', b't', b'e', STATE_BYTES as u8];
+
+/// Bytes of a state in a record of raft-engine, with what stands before it.
+pub(super) const STATE_ITEM_BYTES: usize = STATE_FRAME.len() + STATE_BYTES;
 
 /// Entries as raft-engine sees them.
 pub(super) struct StoredEntry;
@@ -74,23 +87,57 @@ pub(super) struct State {
     pub(super) last_index: u64,
 }
 
+/// What a record says of those before it.
+///
+/// A record behind a damaged one proves by it that the damaged one was durable, and was not cut off
+/// by a crash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Evidence {
+    /// Of this directory, and known to nobody who writes commands: no command holds a record that
+    /// proves anything.
+    pub(super) stamp: u64,
+    /// Bytes of the records before that were not made durable yet.
+    pub(super) unsynced: u64,
+}
+
+impl Evidence {
+    /// Reads it from the last [`STATE_ITEM_BYTES`] of the items of a record; `None` of one that was
+    /// written by an earlier version of this program, or is none.
+    pub(super) fn find(item: &[u8]) -> Option<Self> {
+        let state = item.strip_prefix(STATE_FRAME)?;
+        if state.len() != STATE_BYTES || state[0] != STATE_VERSION {
+            return None;
+        }
+        let mut numbers = numbers(&state[STATE_BYTES_1..]);
+        Some(Self { stamp: numbers.next()?, unsynced: numbers.next()? })
+    }
+}
+
+/// The numbers in an encoded state.
+fn numbers(bytes: &[u8]) -> impl Iterator<Item = u64> {
+    bytes
+        .chunks_exact(8)
+        .map(|chunk| chunk.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte)))
+}
+
 impl State {
-    pub(super) fn encode(&self) -> Vec<u8> {
+    pub(super) fn encode(&self, evidence: Evidence) -> Vec<u8> {
         let HardState { term, vote, commit } = self.hard_state;
         let log = [self.truncated_index, self.truncated_term, self.last_index];
+        let written = [evidence.stamp, evidence.unsynced];
+        let all = [term, vote, commit].into_iter().chain(log).chain(written);
         let mut bytes = vec![STATE_VERSION];
-        bytes.extend([term, vote, commit].into_iter().chain(log).flat_map(u64::to_le_bytes));
+        bytes.extend(all.flat_map(u64::to_le_bytes));
         bytes
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, LogError> {
-        if bytes.len() != STATE_BYTES || bytes[0] != STATE_VERSION {
+        let form = (bytes.first().copied().unwrap_or_default(), bytes.len());
+        if form != (STATE_VERSION, STATE_BYTES) && form != (STATE_VERSION_1, STATE_BYTES_1) {
             let reason = "its state is of another version of this program".to_owned();
             return Err(LogError::Corrupt { index: 0, reason });
         }
-        let mut numbers = bytes[1..]
-            .chunks_exact(8)
-            .map(|chunk| chunk.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte)));
+        let mut numbers = numbers(&bytes[1..]);
         let mut next = || numbers.next().unwrap_or_default();
         let (term, vote, commit) = (next(), next(), next());
         Ok(Self {

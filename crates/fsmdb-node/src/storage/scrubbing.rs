@@ -78,7 +78,7 @@ impl EngineLog {
         remove_folder(&folder)?;
         durable::create_folder(&folder)?;
         let engine = open_engine(Arc::clone(&self.disk), self.reopened(), &folder)?;
-        let shared = Shared::new(engine, self.shared.snapshots.clone(), self.shared.lock());
+        let shared = self.shared.beside(engine);
         fill(&shared, &self.snapshot, loaded)?;
         drop(shared);
         durable::sync_folder(&folder)?;

@@ -1,7 +1,7 @@
 //! Snapshot files of a node: built, received, kept.
 //!
-//! Files of changes alone would be named `incr-<term>-<from>-<to>` beside them; nothing here takes
-//! such a name for a whole snapshot.
+//! Files of changes alone are named `incr-<term>-<from>-<to>` beside them (`links.rs`); nothing
+//! here takes such a name for a whole snapshot.
 //!
 //! # Invariants
 //!
@@ -15,12 +15,14 @@ use std::fs::{self, File};
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use fsmdb::{Applied, EncryptionKey, SaveOptions, Snapshot, SnapshotError, inspect_with};
 
 use super::durable::{self, PARTIAL, failed};
+use super::parcel::{self, Head};
 use super::{SnapshotReference, StorageError, reference};
+use crate::limits::SNAPSHOT_FILE_BYTES_MAX;
 
 /// Bytes that are read from a file at once.
 const READ_BYTES: usize = 128 * 1024;
@@ -72,12 +74,18 @@ pub struct SnapshotFiles {
     folder: PathBuf,
     key: Option<EncryptionKey>,
     received: Arc<AtomicU64>,
+    is_cancelled: Arc<AtomicBool>,
     _lock: Arc<File>,
 }
 
 impl SnapshotFiles {
     pub(super) fn new(folder: PathBuf, lock: Arc<File>) -> Self {
-        Self { folder, key: None, received: Arc::default(), _lock: lock }
+        let (received, is_cancelled) = Default::default();
+        Self { folder, key: None, received, is_cancelled, _lock: lock }
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Reads files that are encrypted with `key`, and refuses others.
@@ -142,20 +150,37 @@ impl SnapshotFiles {
         reference: &[u8],
     ) -> Result<SnapshotReference, StorageError> {
         let expected = SnapshotReference::parse(reference)?;
+        self.verify_received(received, &expected)?;
+        self.place(received, &expected)
+    }
+
+    /// The first half of [`adopt`](Self::adopt), and the long one: changes nothing.
+    pub(crate) fn verify_received(
+        &self,
+        received: &Path,
+        expected: &SnapshotReference,
+    ) -> Result<(), StorageError> {
         let at = Applied { index: expected.index, term: expected.term };
         let found = self.verify(received, at)?;
-        if found != expected {
-            return Err(wrong(
-                received,
-                at,
-                format!("it has {} bytes and another hash or size", found.bytes),
-            ));
+        if found == *expected {
+            return Ok(());
         }
+        let reason = format!("it has {} bytes and another hash or size", found.bytes);
+        Err(wrong(received, at, reason))
+    }
+
+    /// The second half of [`adopt`](Self::adopt), of a file that was verified.
+    pub(crate) fn place(
+        &self,
+        received: &Path,
+        expected: &SnapshotReference,
+    ) -> Result<SnapshotReference, StorageError> {
         let path = self.folder.join(expected.name());
         // Equal states can have files that differ, compressed or encrypted otherwise, and the log
         // may refer to the one that is here.
         if path.is_file()
-            && let Ok(present) = self.verify(&path, at)
+            && let Ok(present) =
+                self.verify(&path, Applied { index: expected.index, term: expected.term })
         {
             fs::remove_file(received).map_err(failed("remove", received))?;
             return Ok(present);
@@ -163,7 +188,54 @@ impl SnapshotFiles {
         let synced = File::open(received).and_then(|file| file.sync_all());
         synced.map_err(failed("sync", received))?;
         durable::rename(received, &path)?;
-        Ok(expected)
+        Ok(*expected)
+    }
+
+    /// Lets whatever reads a file here end soon, with an error, and all that is asked for later:
+    /// the node stops. Clones share it. What writes a file asks [`is_cancelled`].
+    ///
+    /// [`is_cancelled`]: Self::is_cancelled
+    pub fn cancel(&self) {
+        self.is_cancelled.store(true, Ordering::Release);
+    }
+
+    /// Whether [`cancel`](Self::cancel) was called; for [`SaveOptions::progress`].
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.is_cancelled.load(Ordering::Acquire)
+    }
+
+    /// Writes the file that received changes come to at `whole`, for [`adopt`](Self::adopt), which
+    /// verifies it; nothing, and `false`, when what was received is no parcel of changes. Where
+    /// that fails nothing is left of it. The received one stays where it is. O(bytes of the base
+    /// and the changes); for a thread beside.
+    pub(crate) fn compose(
+        &self,
+        received: &Path,
+        expected: &SnapshotReference,
+        held: &[Applied],
+        whole: &Path,
+    ) -> Result<bool, StorageError> {
+        let at = Applied { index: expected.index, term: expected.term };
+        let refused = |reason: String| wrong(received, at, format!("changes: {reason}"));
+        let mut parcel = File::open(received).map_err(failed("open", received))?;
+        let head = match Head::read(&mut parcel) {
+            Ok(Some(head)) => head,
+            Ok(None) => return Ok(false),
+            Err(error) => return Err(refused(error.to_string())),
+        };
+        let base = held.iter().find(|held| held.index == head.base);
+        let missing = || refused(format!("no snapshot of entry {} is here", head.base));
+        let base = self.folder.join(reference::name_of(*base.ok_or_else(missing)?));
+        let most = expected.bytes.min(SNAPSHOT_FILE_BYTES_MAX);
+        let mut file = durable::create_private(whole).map_err(failed("create", whole))?;
+        let is_cancelled = &self.is_cancelled;
+        let composed = parcel::compose(received, &head, &base, &mut file, most, is_cancelled);
+        if composed.is_err() {
+            // An erasure has removed it before, or the next start does.
+            let _ = fs::remove_file(whole);
+        }
+        composed.map(|()| true).map_err(|error| refused(error.to_string()))
     }
 
     /// The path of the file that a reference names, which is there unless it was removed.
@@ -175,10 +247,36 @@ impl SnapshotFiles {
         Ok(self.folder.join(SnapshotReference::parse(reference)?.name()))
     }
 
+    /// Reads the file that a reference names whole: it must be the one that was referred to.
+    /// O(bytes) unless it has another length; for a thread beside.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError::WrongSnapshot`] when it is another one, [`StorageError::Reference`] when the
+    /// reference is none, [`StorageError::Disk`] when the file cannot be read.
+    pub fn check(&self, reference: &[u8]) -> Result<(), StorageError> {
+        let expected = SnapshotReference::parse(reference)?;
+        let at = Applied { index: expected.index, term: expected.term };
+        let path = self.folder.join(expected.name());
+        let file = File::open(&path).map_err(failed("open", &path))?;
+        let bytes = file.metadata().map_err(failed("look at", &path))?.len();
+        if bytes != expected.bytes {
+            return Err(wrong(&path, at, format!("it has {bytes} bytes")));
+        }
+        let is_cancelled = &self.is_cancelled;
+        let mut source = Hashing { file, hasher: blake3::Hasher::new(), bytes: 0, is_cancelled };
+        io::copy(&mut source, &mut io::sink()).map_err(failed("read", &path))?;
+        if *source.hasher.finalize().as_bytes() != expected.hash {
+            return Err(wrong(&path, at, "its bytes were changed".to_owned()));
+        }
+        Ok(())
+    }
+
     /// Reads a file whole: it must be a snapshot, sound, and hold the state at an entry.
     fn verify(&self, path: &Path, at: Applied) -> Result<SnapshotReference, StorageError> {
         let file = File::open(path).map_err(failed("open", path))?;
-        let mut source = Hashing { file, hasher: blake3::Hasher::new(), bytes: 0 };
+        let is_cancelled = &self.is_cancelled;
+        let mut source = Hashing { file, hasher: blake3::Hasher::new(), bytes: 0, is_cancelled };
         let buffered = BufReader::with_capacity(READ_BYTES, &mut source);
         let summary = inspect_with(buffered, self.key.as_ref());
         let summary = summary.map_err(|source| damaged(path, source))?;
@@ -202,15 +300,19 @@ fn wrong(path: &Path, at: Applied, reason: String) -> StorageError {
     StorageError::WrongSnapshot { path: path.into(), expected: reference::name_of(at), reason }
 }
 
-/// Hashes what is read.
-struct Hashing {
+/// Hashes what is read, until it is cancelled.
+struct Hashing<'a> {
     file: File,
     hasher: blake3::Hasher,
     bytes: u64,
+    is_cancelled: &'a AtomicBool,
 }
 
-impl Read for Hashing {
+impl Read for Hashing<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.is_cancelled.load(Ordering::Acquire) {
+            return Err(io::Error::other("cancelled: the node stops"));
+        }
         let count = self.file.read(buffer)?;
         self.hasher.update(&buffer[..count]);
         self.bytes += count as u64;

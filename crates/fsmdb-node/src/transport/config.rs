@@ -6,14 +6,15 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::TransportError;
+use super::{TransportError, Versions};
 use crate::limits::{
     HANDSHAKE_TIMEOUT, KEEP_ALIVE_INTERVAL, PEER_SILENCE_MAX, RECONNECT_PAUSE_MAX,
     RECONNECT_PAUSE_MIN, SNAPSHOT_BYTES_PER_SECOND, SNAPSHOT_FILE_BYTES_MAX,
 };
 
-/// The version of the protocol between nodes that this crate speaks.
-pub const PROTOCOL_VERSION: u32 = 1;
+/// The versions of the protocol between nodes that this crate speaks. Two nodes speak the highest
+/// that both do, so a group is upgraded node by node as long as one release speaks both.
+pub const VERSIONS: Versions = Versions { lowest: 1, highest: 1 };
 
 /// Settings of one node's transport.
 #[derive(Clone, Debug)]
@@ -25,8 +26,14 @@ pub struct TransportConfig {
     /// Which start of the node this is: higher with each, as the `boot` of its core. What an
     /// earlier start left behind is closed, and refused when it comes later.
     pub incarnation: u64,
-    /// The version of the protocol; nodes of different versions refuse each other.
-    pub protocol_version: u32,
+    /// Random bits of the node's directory, drawn when it was made, or 0. Peers that remember
+    /// others refuse the node: it was wiped, and has forgotten what it voted for.
+    pub directory: u128,
+    /// What is known of the directories of peers, until
+    /// [`set_directories`](crate::link::Transport::set_directories) says it.
+    pub directories: BTreeMap<u64, u128>,
+    /// The versions of the protocol; nodes without a common one refuse each other.
+    pub versions: Versions,
     /// Where peers reach this node. Port 0 lets the system choose.
     pub listen: SocketAddr,
     /// Where this node reaches its peers, `host:port` each. This node itself may be among them.
@@ -59,7 +66,9 @@ impl TransportConfig {
             id,
             cluster,
             incarnation,
-            protocol_version: PROTOCOL_VERSION,
+            directory: 0,
+            directories: BTreeMap::new(),
+            versions: VERSIONS,
             listen,
             peers: BTreeMap::new(),
             security,
@@ -73,6 +82,10 @@ impl TransportConfig {
     pub(super) fn check(&self) -> Result<(), TransportError> {
         if self.id == 0 {
             return Err(TransportError::Id);
+        }
+        let versions = self.versions;
+        if versions.lowest > versions.highest {
+            return Err(TransportError::Versions { versions });
         }
         if !self.security.allows(self.listen) {
             return Err(TransportError::ListensInsecurely { address: self.listen });

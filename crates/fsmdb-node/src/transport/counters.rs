@@ -30,9 +30,10 @@ pub struct TransportStats {
     pub handshakes_refused: u64,
     /// Connections that were closed for what the peer sent.
     pub misbehaved: u64,
-    /// Bytes of snapshot files that were sent.
+    /// Bytes of snapshot files, and of changes in their place, that were sent.
     pub snapshot_bytes_sent: u64,
-    /// Bytes of snapshot files that arrived, their checksums verified.
+    /// Bytes of snapshot files, and of changes in their place, that arrived, their checksums
+    /// verified.
     pub snapshot_bytes_received: u64,
     /// The peers, by id.
     pub peers: BTreeMap<u64, PeerStats>,

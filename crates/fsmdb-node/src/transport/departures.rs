@@ -7,7 +7,6 @@
 //!    dropped has failed.
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
@@ -26,7 +25,7 @@ use super::mesh::{Mesh, Peer};
 use super::partial::Outgoing;
 use super::stream::{FrameReader, write_frames};
 use crate::limits::{SNAPSHOT_CHUNK_TIMEOUT, SNAPSHOT_MESSAGE_BYTES_MAX, SNAPSHOT_TAKE_TIMEOUT};
-use crate::link::SnapshotDone;
+use crate::link::{Parcel, SnapshotDone};
 
 /// Who waits for the end of a transfer. Dropped, they learn that it has failed.
 pub(super) struct Sender(Option<SnapshotDone>);
@@ -65,7 +64,7 @@ pub(super) async fn send(
     mesh: Arc<Mesh>,
     peer: Option<Arc<Peer>>,
     message: Message,
-    path: PathBuf,
+    parcel: Parcel,
     sender: Sender,
 ) {
     let Some(peer) = peer.filter(|peer| !peer.transferring.swap(true, SeqCst)) else {
@@ -74,13 +73,14 @@ pub(super) async fn send(
     let turn = Turn(peer);
     let peer = &turn.0;
     let begun = Instant::now();
-    let outcome = transfer(&mesh, peer, &message, path).await;
+    let form = if parcel.head.is_empty() { "whole" } else { "changes" };
+    let outcome = transfer(&mesh, peer, &message, parcel).await;
     match &outcome {
         Ok(sent) => info!(mesh.log, "a snapshot has arrived"; "peer" => peer.id,
-            "index" => message.snapshot_index(), "bytes" => sent,
+            "index" => message.snapshot_index(), "form" => form, "bytes" => sent,
             "milliseconds" => begun.elapsed().as_millis()),
         Err(error) => warn!(mesh.log, "a snapshot has not arrived"; "peer" => peer.id,
-            "index" => message.snapshot_index(), "reason" => %error),
+            "index" => message.snapshot_index(), "form" => form, "reason" => %error),
     }
     drop(turn); // so that who learns of the end can begin anew
     sender.end(outcome.is_ok());
@@ -99,7 +99,7 @@ async fn transfer(
     mesh: &Mesh,
     peer: &Peer,
     message: &Message,
-    path: PathBuf,
+    parcel: Parcel,
 ) -> Result<u64, ConnectionError> {
     let encoded = message.encode().map_err(io::Error::other)?;
     let is_ours = message.is_snapshot() && message.from() == mesh.id;
@@ -108,7 +108,7 @@ async fn transfer(
             "this is not a message of this node with a snapshot",
         ));
     }
-    let outgoing = on_disk(move || Outgoing::open(&path)).await?;
+    let outgoing = on_disk(move || Outgoing::open(&parcel)).await?;
     let content = outgoing.content;
     if content.size > mesh.file_bytes_max {
         return Err(ConnectionError::Snapshot("the file is too large"));

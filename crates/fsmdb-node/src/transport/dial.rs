@@ -10,14 +10,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use slog::{info, warn};
+use slog::{error, info, warn};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::counters::count;
 use super::error::ConnectionError;
-use super::handshake::{HandshakeError, Hello, Purpose, Refusal, WELCOME_BYTES, Welcome};
+use super::handshake::{Hello, Purpose, Refusal, WELCOME_BYTES, Welcome};
 use super::mesh::{Mesh, Peer};
 use super::stream::Stream;
 use super::{messages, requests};
@@ -50,7 +50,11 @@ pub(super) async fn maintain(mesh: Arc<Mesh>, peer: Arc<Peer>, purpose: Purpose)
         };
         close(&mesh, &peer, purpose);
         let words = error.to_string();
-        if words != last_words {
+        if words != last_words && matches!(error, ConnectionError::Refused(Refusal::Directory)) {
+            error!(mesh.log, "a peer refuses this node for good";
+                "peer" => peer.id, "reason" => &words);
+            last_words = words;
+        } else if words != last_words {
             warn!(mesh.log, "a peer cannot be reached, or not any more"; "peer" => peer.id,
                 "purpose" => ?purpose, "address" => &peer.address, "reason" => &words);
             last_words = words;
@@ -108,23 +112,31 @@ async fn greet(mesh: &Mesh, peer: &Peer, purpose: Purpose) -> Result<Stream, Con
     tcp.set_nodelay(true)?;
     let mut stream = mesh.gate.dialled(tcp, peer.id).await?;
     let hello = Hello {
-        version: mesh.version,
+        versions: mesh.versions,
         purpose,
         cluster: mesh.cluster,
         from: mesh.id,
         to: peer.id,
         incarnation: mesh.incarnation,
+        directory: mesh.directory,
     };
     stream.write_all(&hello.encode()).await?;
     stream.flush().await?;
     let mut answer = [0; WELCOME_BYTES];
     stream.read_exact(&mut answer).await?;
-    let refusal = match Welcome::decode(&answer, mesh.version) {
-        Ok(welcome) => welcome.refusal,
-        Err(HandshakeError::Version { theirs }) => Some(Refusal::Version { theirs }),
-        Err(error) => return Err(error.into()),
-    };
-    refusal.map_or(Ok(stream), |refusal| Err(ConnectionError::Refused(refusal)))
+    let (welcome, ours) = (Welcome::decode(&answer, mesh.versions)?, mesh.versions);
+    let theirs = welcome.versions;
+    let no_common = || ours.common(theirs).is_none().then_some(Refusal::Version { theirs, ours });
+    let refusal = welcome.refusal.or_else(no_common);
+    mesh.inbound.answered(peer.id, refusal);
+    if let Some(refusal) = refusal {
+        return Err(ConnectionError::Refused(refusal));
+    }
+    if !mesh.admits(peer.id, welcome.directory) {
+        return Err(ConnectionError::Directory);
+    }
+    mesh.inbound.introduced(peer.id, welcome.directory);
+    Ok(stream)
 }
 
 /// Tries each address that a name stands for, if it may be dialled as things are secured.

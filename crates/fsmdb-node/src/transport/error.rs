@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use super::frame::{FrameError, Kind};
-use super::handshake::{HandshakeError, Refusal};
+use super::handshake::{HandshakeError, Refusal, Versions};
 
 /// Why a transport does not start.
 #[derive(Debug, thiserror::Error)]
@@ -13,6 +13,12 @@ pub enum TransportError {
     /// The id is 0.
     #[error("0 is not the id of a node")]
     Id,
+    /// The lowest version of the protocol is above the highest.
+    #[error("the versions {versions} of the protocol are none")]
+    Versions {
+        /// The versions.
+        versions: Versions,
+    },
     /// It would listen unencrypted where other machines reach it.
     #[error("unencrypted and reachable from elsewhere: {address}; use TLS or a loopback address")]
     ListensInsecurely {
@@ -72,6 +78,10 @@ pub(super) enum ConnectionError {
     OffLoopback,
     #[error("its certificate does not name it, and it alone")]
     Certificate,
+    #[error("it has another directory than is known of it")]
+    Directory,
+    #[error("newer connections took the place of one that had not said who it is")]
+    Crowded,
     #[error("a frame of the wrong kind: {0:?}")]
     Unexpected(Kind),
     #[error("a message from {from} to {to}, or a snapshot's without its file")]

@@ -8,12 +8,9 @@
 //! 1. `decode(encode(x)) == x`, and no input makes a function of this file panic.
 //! 2. A length is held against the bound of its kind before anything is made of it, and nothing of
 //!    a payload is looked at before its checksum was.
-//! 3. What reaches the parser of messages has no group in it: that parser goes as deep as groups
-//!    do (RUSTSEC-2024-0437).
 
 use fsmdb::raft::Message;
 
-use super::form;
 use crate::limits::{
     MESSAGE_BYTES_MAX, REQUEST_BYTES_MAX, SNAPSHOT_CHUNK_BYTES, SNAPSHOT_MESSAGE_BYTES_MAX,
 };
@@ -256,7 +253,7 @@ pub fn messages(mut payload: &[u8]) -> Result<Vec<Message>, FrameError> {
 /// # Errors
 ///
 /// [`FrameError::TooLong`] beyond [`MESSAGE_BYTES_MAX`]; [`FrameError::Message`] when the bytes
-/// are not a message, or one that would send its parser into the deep.
+/// are not a message, as [`Message::decode`] says.
 ///
 /// ```
 /// use fsmdb_node::transport::frame::message;
@@ -267,10 +264,6 @@ pub fn message(bytes: &[u8]) -> Result<Message, FrameError> {
     let length = bytes.len();
     if length > MESSAGE_BYTES_MAX {
         return Err(FrameError::TooLong { length, most: MESSAGE_BYTES_MAX });
-    }
-    if !form::is_flat_message(bytes) {
-        let reason = "it has groups, or lengths beyond its end".to_owned();
-        return Err(FrameError::Message { length, reason });
     }
     Message::decode(bytes)
         .map_err(|error| FrameError::Message { length, reason: error.to_string() })

@@ -4,7 +4,9 @@
 //!
 //! 1. Of one peer and purpose, at most one accepted connection is current. The newest is; what an
 //!    older one still brings is dropped.
-//! 2. No lock of this file is held while a callback of the node runs, but that of the seat whose
+//! 2. A connection of a peer whose directory is not the one that is known of it carries nothing, in
+//!    either direction.
+//! 3. No lock of this file is held while a callback of the node runs, but that of the seat whose
 //!    frame it is; and only tasks of the transport's own take that one from outside.
 
 use std::collections::BTreeMap;
@@ -13,7 +15,7 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use slog::{Logger, info, warn};
+use slog::{Logger, error, info, warn};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
@@ -21,8 +23,9 @@ use tokio::task::AbortHandle;
 use super::config::{Security, Timing, TransportConfig};
 use super::counters::{Counters, Patience, PeerStats, TransportStats, count};
 use super::dial;
+use super::directories::Directories;
 use super::error::{ConnectionError, TransportError};
-use super::handshake::{Hello, Purpose, Refusal};
+use super::handshake::{Hello, Purpose, Refusal, Versions};
 use super::messages::{self, MessageQueue};
 use super::requests::{self, RequestBook};
 use super::tls::Gate;
@@ -115,6 +118,7 @@ struct Seats {
 struct Peers {
     closed: bool,
     by_id: BTreeMap<u64, Arc<Peer>>,
+    directories: Directories,
 }
 
 /// What the connections of one node share.
@@ -122,7 +126,8 @@ pub(super) struct Mesh {
     pub(super) id: u64,
     pub(super) cluster: u128,
     pub(super) incarnation: u64,
-    pub(super) version: u32,
+    pub(super) directory: u128,
+    pub(super) versions: Versions,
     pub(super) timing: Timing,
     pub(super) folder: PathBuf,
     pub(super) snapshot_rate: u64,
@@ -132,9 +137,10 @@ pub(super) struct Mesh {
     pub(super) log: Logger,
     pub(super) counters: Arc<Counters>,
     pub(super) runtime: Handle,
-    /// With misbehaviour, and with connections that end.
+    /// With misbehaviour, with connections that end, and with peers that were wiped.
     patience: Patience,
     ends: Patience,
+    wiped: Patience,
     security: Security,
     peers: Mutex<Peers>,
     /// Taken after `peers`, when both are.
@@ -153,7 +159,8 @@ impl Mesh {
             id: config.id,
             cluster: config.cluster,
             incarnation: config.incarnation,
-            version: config.protocol_version,
+            directory: config.directory,
+            versions: config.versions,
             timing: config.timing,
             folder: config.folder.clone(),
             snapshot_rate: config.snapshot_bytes_per_second.max(SNAPSHOT_BYTES_PER_SECOND_MIN),
@@ -165,6 +172,7 @@ impl Mesh {
             runtime,
             patience: Patience::default(),
             ends: Patience::default(),
+            wiped: Patience::default(),
             security: config.security.clone(),
             peers: Mutex::default(),
             seats: Mutex::default(),
@@ -206,8 +214,40 @@ impl Mesh {
             };
             peers.by_id.insert(id, peer);
         }
+        let Peers { by_id, directories, .. } = &mut *peers;
+        directories.retain(|id| by_id.contains_key(&id));
         drop(peers);
         self.let_go(gone);
+    }
+
+    /// Holds peers to these directories, and breaks with those that came with another one.
+    pub(super) fn set_directories(self: &Arc<Self>, told: BTreeMap<u64, u128>) {
+        let mut peers = lock(&self.peers);
+        if peers.closed {
+            return;
+        }
+        let (mut gone, mut seats) = (BTreeMap::new(), Vec::new());
+        for id in peers.directories.tell(told) {
+            let Some(peer) = peers.by_id.remove(&id) else { continue };
+            let anew = self.begin(Peer::new(id, peer.address.clone()));
+            peers.by_id.insert(id, anew);
+            gone.insert(id, peer);
+            seats.extend(lock(&self.seats).remove(&id));
+        }
+        drop(peers);
+        for seat in seats.iter().flat_map(|seats| seats.by_purpose.values()) {
+            seat.leave();
+        }
+        self.let_go(gone);
+    }
+
+    /// Whether a peer may come with this directory.
+    pub(super) fn admits(&self, peer: u64, directory: u128) -> bool {
+        let is_admitted = lock(&self.peers).directories.admit(peer, directory);
+        if !is_admitted {
+            self.note_wiped(peer);
+        }
+        is_admitted
     }
 
     fn begin(self: &Arc<Self>, peer: Peer) -> Arc<Peer> {
@@ -256,9 +296,13 @@ impl Mesh {
 
     /// Gives an authenticated dialler its place; who sat there leaves.
     pub(super) fn seat(&self, hello: &Hello) -> Result<Arc<Seat>, Refusal> {
-        let peers = lock(&self.peers);
+        let mut peers = lock(&self.peers);
         if !peers.by_id.contains_key(&hello.from) {
             return Err(Refusal::Sender);
+        }
+        if !peers.directories.admit(hello.from, hello.directory) {
+            self.note_wiped(hello.from);
+            return Err(Refusal::Directory);
         }
         let mut all = lock(&self.seats);
         drop(peers);
@@ -329,6 +373,14 @@ impl Mesh {
         if let Some(times) = self.patience.complain() {
             warn!(self.log, "a connection was closed for what came over it";
                 "peer" => peer, "reason" => %error, "times" => times);
+        }
+    }
+
+    fn note_wiped(&self, peer: u64) {
+        if let Some(times) = self.wiped.complain() {
+            error!(self.log, "a peer has another directory than is known of it: it was wiped, and \
+                forgot its votes; remove it from the group, and add it under a new id";
+                "peer" => peer, "times" => times);
         }
     }
 

@@ -7,10 +7,11 @@
 //! | file | owns |
 //! |---|---|
 //! | `config.rs`, `error.rs` | what callers can say, and what they are told |
-//! | `frame.rs`, `form.rs`, `handshake.rs` | the bytes, without I/O |
+//! | `frame.rs`, `handshake.rs` | the bytes, without I/O |
 //! | `tls.rs` | who is at the other end |
 //! | `stream.rs` | frames on a stream, with limits |
 //! | `mesh.rs` | who the peers are, whose connection is current |
+//! | `directories.rs` | which directory each peer has |
 //! | `dial.rs`, `listen.rs` | connections, until both sides know each other |
 //! | `messages.rs` | messages of Raft, both ways |
 //! | `requests.rs`, `answers.rs` | requests, on the asking and on the answering side |
@@ -31,8 +32,8 @@ mod config;
 mod counters;
 mod departures;
 mod dial;
+mod directories;
 mod error;
-mod form;
 pub mod frame;
 mod handshake;
 mod listen;
@@ -55,10 +56,12 @@ use fsmdb::raft::Message;
 use slog::Logger;
 use tokio::runtime::{Builder, Handle, Runtime};
 
-pub use config::{PROTOCOL_VERSION, Security, Timing, TlsConfig, TransportConfig};
+pub use config::{Security, Timing, TlsConfig, TransportConfig, VERSIONS};
 pub use counters::{PeerStats, TransportStats};
 pub use error::TransportError;
-pub use handshake::{HELLO_BYTES, HandshakeError, Hello, Purpose, Refusal, WELCOME_BYTES, Welcome};
+pub use handshake::{
+    HELLO_BYTES, HandshakeError, Hello, Purpose, Refusal, Versions, WELCOME_BYTES, Welcome,
+};
 pub use tls::node_name;
 
 use self::mesh::Mesh;
@@ -67,7 +70,7 @@ use crate::limits::{
     MESSAGE_BYTES_MAX, REQUEST_BYTES_MAX, TRANSPORT_DISK_THREADS, TRANSPORT_SHUTDOWN_TIMEOUT,
     TRANSPORT_THREADS,
 };
-use crate::link::{Inbound, LinkError, RequestDone, SnapshotDone, Transport};
+use crate::link::{Inbound, LinkError, Parcel, RequestDone, SnapshotDone, Transport};
 
 /// The transport of a node over TCP, on threads of its own.
 ///
@@ -139,6 +142,7 @@ impl TcpTransport {
         let listener = bind(config.listen).map_err(failed("the address to listen on"))?;
         let local_address = listener.local_addr().map_err(failed("the address listened on"))?;
         drop(entered);
+        mesh.set_directories(config.directories);
         runtime.spawn(listen::listen(Arc::clone(&mesh), listener));
         mesh.set_peers(config.peers);
         Ok(Self { mesh, local_address, runtime: Some(runtime) })
@@ -202,10 +206,14 @@ impl Transport for TcpTransport {
     }
 
     fn send_snapshot(&self, message: Message, path: PathBuf, done: SnapshotDone) {
+        self.send_parcel(message, Parcel { head: Vec::new(), files: vec![path] }, done);
+    }
+
+    fn send_parcel(&self, message: Message, parcel: Parcel, done: SnapshotDone) {
         let peer = self.mesh.peer(message.to());
         let sender = departures::Sender::new(done);
         let mesh = Arc::clone(&self.mesh);
-        let sending = departures::send(mesh, peer.clone(), message, path, sender);
+        let sending = departures::send(mesh, peer.clone(), message, parcel, sender);
         let transfer = self.mesh.runtime.spawn(sending);
         if let Some(peer) = peer {
             peer.add_transfer(transfer.abort_handle());
@@ -228,6 +236,10 @@ impl Transport for TcpTransport {
 
     fn set_peers(&self, addresses: BTreeMap<u64, String>) {
         self.mesh.set_peers(addresses);
+    }
+
+    fn set_directories(&self, directories: BTreeMap<u64, u128>) {
+        self.mesh.set_directories(directories);
     }
 }
 

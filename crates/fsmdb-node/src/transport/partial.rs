@@ -13,13 +13,14 @@
 //!    asked for the work is gone already.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{self, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
 use blake3::Hasher;
 use tokio::sync::OwnedMutexGuard;
 
 use crate::limits::SNAPSHOT_CHUNK_BYTES;
+use crate::link::Parcel;
 
 /// The content of a file, as it is announced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,26 +29,51 @@ pub(super) struct Content {
     pub(super) hash: [u8; 32],
 }
 
-/// A file that is sent.
+/// What is sent: some bytes and the content of files, as one file.
 pub(super) struct Outgoing {
-    file: File,
+    parts: Vec<Part>,
+    /// The part that is read.
+    current: usize,
     pub(super) content: Content,
     pub(super) offset: u64,
 }
 
+struct Part {
+    source: Box<dyn Seekable>,
+    length: u64,
+}
+
+trait Seekable: io::Read + io::Seek + Send {}
+
+impl<T: io::Read + io::Seek + Send> Seekable for T {}
+
 impl Outgoing {
-    /// Reads the whole file once, for its hash.
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
-        let mut file = File::open(path)?;
+    /// Reads all of it once, for its hash.
+    pub(super) fn open(parcel: &Parcel) -> io::Result<Self> {
+        let head: Box<dyn Seekable> = Box::new(io::Cursor::new(parcel.head.clone()));
+        let mut parts = vec![Part { source: head, length: parcel.head.len() as u64 }];
+        for path in &parcel.files {
+            parts.push(Part { source: Box::new(File::open(path)?), length: 0 });
+        }
         let mut hasher = Hasher::new();
-        let size = read_into(&mut file, &mut hasher, u64::MAX)?;
+        let mut size = 0;
+        for part in &mut parts {
+            part.length = read_into(&mut part.source, &mut hasher, u64::MAX)?;
+            size += part.length;
+        }
         let content = Content { size, hash: *hasher.finalize().as_bytes() };
-        Ok(Self { file, content, offset: 0 })
+        Ok(Self { parts, current: 0, content, offset: 0 })
     }
 
     /// Goes on from there.
     pub(super) fn seek(&mut self, offset: u64) -> io::Result<()> {
-        self.offset = self.file.seek(SeekFrom::Start(offset))?;
+        (self.current, self.offset) = (0, offset);
+        let mut left = offset;
+        for part in &mut self.parts {
+            let skipped = left.min(part.length);
+            part.source.seek(SeekFrom::Start(skipped))?;
+            left -= skipped;
+        }
         Ok(())
     }
 
@@ -56,14 +82,23 @@ impl Outgoing {
         let left = self.content.size - self.offset;
         let length = usize::try_from(left).unwrap_or(usize::MAX).min(SNAPSHOT_CHUNK_BYTES);
         let mut chunk = vec![0; length];
-        self.file.read_exact(&mut chunk)?;
+        let mut filled = 0;
+        while filled < length {
+            let Some(part) = self.parts.get_mut(self.current) else {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            };
+            match part.source.read(&mut chunk[filled..])? {
+                0 => self.current += 1,
+                count => filled += count,
+            }
+        }
         self.offset += length as u64;
         Ok(chunk)
     }
 }
 
 /// Hashes at most `most` bytes from where the file stands, and says how many there were.
-fn read_into(file: &mut File, hasher: &mut Hasher, most: u64) -> io::Result<u64> {
+fn read_into(file: &mut impl io::Read, hasher: &mut Hasher, most: u64) -> io::Result<u64> {
     let mut buffer = vec![0; SNAPSHOT_CHUNK_BYTES];
     let mut read = 0;
     loop {

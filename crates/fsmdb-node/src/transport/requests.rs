@@ -5,8 +5,10 @@
 //! 1. A request is written at most once. After that only its answer, its deadline or the end of
 //!    its connection ends it.
 //! 2. Every request ends exactly once, also when the transport is dropped; no lock is held then.
+//! 3. A callback that panics ends itself: the task that called it carries the others on.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -36,8 +38,13 @@ impl Asker {
     }
 
     pub(super) fn answer(mut self, answer: Result<Vec<u8>, LinkError>) {
+        self.end(answer);
+    }
+
+    fn end(&mut self, answer: Result<Vec<u8>, LinkError>) {
         if let Some(done) = self.done.take() {
-            done(answer);
+            // The words of a panic are on standard error, and who waited learns it by its drop.
+            let _ = catch_unwind(AssertUnwindSafe(|| done(answer)));
         }
     }
 
@@ -49,9 +56,7 @@ impl Asker {
 
 impl Drop for Asker {
     fn drop(&mut self) {
-        if let Some(done) = self.done.take() {
-            done(Err(self.otherwise));
-        }
+        self.end(Err(self.otherwise));
     }
 }
 

@@ -1,11 +1,9 @@
 //! A group of nodes in this process: their state machine, snapshot files and starts.
 
+mod files;
 mod net;
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -14,12 +12,12 @@ use std::time::{Duration, Instant};
 use fsmdb::raft::{
     Config, Entry, HardState, LogError, LogStore, Membership, MemoryLog, Recovered, SnapshotMeta,
 };
-use fsmdb::{Applied, Db, Fsm, Machine, Read, SaveOptions, Snapshot, Table, WriteTxn};
-use fsmdb_node::node::{Node, NodeError, Options, Parts, SnapshotStore, SnapshotStoreError};
+use fsmdb::{Applied, Db, Fsm, Machine, Read, Snapshot, Table, WriteTxn};
+use fsmdb_node::node::{Node, NodeError, Options, Parts};
 use fsmdb_node::session::{Replicated, SessionBounds, Sessions, with_tables};
 use serde::{Deserialize, Serialize};
-use tempfile::TempDir;
 
+pub(crate) use files::Files;
 pub(crate) use net::Net;
 
 /// How long anything may take.
@@ -139,59 +137,6 @@ impl Default for Settings {
     }
 }
 
-/// Snapshot files in a folder. The in-memory log wants to have the data itself; it gets none.
-struct Files {
-    folder: TempDir,
-    log: MemoryLog,
-}
-
-impl Files {
-    fn path_of(&self, reference: &[u8]) -> PathBuf {
-        self.folder.path().join(String::from_utf8_lossy(reference).into_owned())
-    }
-}
-
-fn words(error: impl std::fmt::Display) -> SnapshotStoreError {
-    SnapshotStoreError::new(error.to_string())
-}
-
-impl SnapshotStore for Files {
-    fn build(&self, snapshot: &Snapshot) -> Result<(Vec<u8>, u64), SnapshotStoreError> {
-        let at = snapshot.applied();
-        let reference = format!("{:020}-{}", at.index, at.term).into_bytes();
-        let path = self.path_of(&reference);
-        snapshot.save_to_path(&path, SaveOptions::new()).map_err(words)?;
-        self.log.put_snapshot(&reference, Arc::new([]));
-        Ok((reference, path.metadata().map_err(words)?.len()))
-    }
-
-    fn path(&self, reference: &[u8]) -> Result<PathBuf, SnapshotStoreError> {
-        let path = self.path_of(reference);
-        if path.exists() { Ok(path) } else { Err(words("it is gone")) }
-    }
-
-    fn adopt(&self, reference: &[u8], file: &Path) -> Result<Vec<u8>, SnapshotStoreError> {
-        std::fs::rename(file, self.path_of(reference)).map_err(words)?;
-        self.log.put_snapshot(reference, Arc::new([]));
-        Ok(reference.to_vec())
-    }
-
-    fn open(&self, reference: &[u8]) -> Result<Box<dyn io::Read + Send>, SnapshotStoreError> {
-        Ok(Box::new(File::open(self.path_of(reference)).map_err(words)?))
-    }
-
-    fn retain(&self, recorded: &[u8]) -> Result<(), SnapshotStoreError> {
-        let recorded = self.path_of(recorded);
-        for entry in self.folder.path().read_dir().map_err(words)? {
-            let path = entry.map_err(words)?.path();
-            if path < recorded {
-                std::fs::remove_file(path).map_err(words)?;
-            }
-        }
-        Ok(())
-    }
-}
-
 /// A log that can be made to fail.
 struct Faulty {
     log: MemoryLog,
@@ -238,9 +183,7 @@ struct Disk {
 
 impl Disk {
     fn new(log: MemoryLog) -> Self {
-        let folder = tempfile::tempdir().expect("a folder can be made");
-        let files = Arc::new(Files { folder, log: log.clone() });
-        Self { files, log, fails: Arc::default(), boot: 0 }
+        Self { files: Arc::new(Files::new(log.clone())), log, fails: Arc::default(), boot: 0 }
     }
 }
 
@@ -270,6 +213,17 @@ impl Group {
         group
     }
 
+    /// A node alone, over a log that has this already.
+    pub(crate) fn over(log: MemoryLog) -> Self {
+        let (net, settings, founders) =
+            (Net::new(), Settings::default(), Membership::of_voters([1]));
+        let disks = BTreeMap::from([(1, Disk::new(log))]);
+        let (nodes, older) = (BTreeMap::new(), BTreeMap::new());
+        let mut group = Self { net, settings, founders, disks, nodes, older };
+        group.start(1);
+        group
+    }
+
     /// Starts a node whose log was never written.
     pub(crate) fn join(&mut self, id: u64) {
         self.disks.insert(id, Disk::new(MemoryLog::new()));
@@ -292,6 +246,7 @@ impl Group {
     fn started<F: Replicated>(&mut self, id: u64, fsm: F) -> Node<F> {
         let disk = self.disks.get_mut(&id).expect("it has a disk");
         disk.boot += 1;
+        disk.files.starts();
         let mut builder = with_tables(Db::builder().table::<Counter>());
         if self.settings.keeps_digests {
             builder = builder.keep_digests();
@@ -326,6 +281,10 @@ impl Group {
     /// Lets every write to the log of a node fail from here on.
     pub(crate) fn fail_log(&self, id: u64) {
         self.disks[&id].fails.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn files(&self, id: u64) -> &Files {
+        &self.disks[&id].files
     }
 
     /// Stops a node as a crash would.

@@ -1,7 +1,7 @@
 //! A network in this process: it delivers at once, or not at all.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
@@ -16,6 +16,8 @@ pub(crate) struct Net {
     requests: AtomicU64,
     files: AtomicU64,
     folder: TempDir,
+    /// What is sent in the place of every snapshot file: a reference and its file.
+    substitute: Mutex<Option<(Vec<u8>, PathBuf)>>,
 }
 
 #[derive(Default)]
@@ -33,6 +35,7 @@ impl Net {
             requests: AtomicU64::new(0),
             files: AtomicU64::new(0),
             folder: tempfile::tempdir().expect("a folder can be made"),
+            substitute: Mutex::default(),
         })
     }
 
@@ -61,6 +64,17 @@ impl Net {
     /// Whether requests arrive and their answers do not.
     pub(crate) fn lose_answers(&self, loses: bool) {
         self.loses_answers.store(loses, Ordering::SeqCst);
+    }
+
+    /// Sends a copy of this file, under this reference, in the place of every snapshot file.
+    pub(crate) fn substitute(&self, reference: Vec<u8>, file: &Path) {
+        let copy = self.folder.path().join("substitute");
+        std::fs::copy(file, &copy).expect("the disk is sound");
+        *self.substitute.lock().unwrap() = Some((reference, copy));
+    }
+
+    pub(crate) fn send_what_is_asked_for(&self) {
+        *self.substitute.lock().unwrap() = None;
     }
 
     /// How many requests were sent.
@@ -118,8 +132,12 @@ impl Transport for Line {
         Ok(())
     }
 
-    fn send_snapshot(&self, message: Message, path: PathBuf, done: SnapshotDone) {
+    fn send_snapshot(&self, mut message: Message, mut path: PathBuf, done: SnapshotDone) {
         let Some(net) = self.net.upgrade() else { return done(false) };
+        if let Some((reference, file)) = &*net.substitute.lock().unwrap() {
+            message.set_snapshot_reference(reference);
+            path.clone_from(file);
+        }
         let number = net.files.fetch_add(1, Ordering::SeqCst);
         let copy = net.folder.path().join(number.to_string());
         match (net.way(self.id, message.to()), std::fs::copy(path, &copy)) {

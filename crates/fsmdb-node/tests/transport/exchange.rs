@@ -9,7 +9,7 @@ use std::time::Duration;
 use fsmdb::raft::Message;
 use fsmdb_node::limits::MESSAGE_BYTES_MAX;
 use fsmdb_node::link::{LinkError, Transport};
-use fsmdb_node::transport::{HELLO_BYTES, PROTOCOL_VERSION, Security, Welcome};
+use fsmdb_node::transport::{HELLO_BYTES, Security, VERSIONS, Welcome};
 
 use crate::world::{
     Authority, Node, heartbeat, insecure, introduce, nodes, snapshot_message, until,
@@ -82,7 +82,8 @@ fn deaf_listener() -> std::net::SocketAddr {
     thread::spawn(move || {
         let mut held = Vec::new();
         for mut stream in listener.incoming().map_while(Result::ok) {
-            let welcome = Welcome { version: PROTOCOL_VERSION, incarnation: 1, refusal: None };
+            let (versions, incarnation, directory) = (VERSIONS, 1, 0);
+            let welcome = Welcome { versions, incarnation, directory, refusal: None };
             let _ = stream.read_exact(&mut [0; HELLO_BYTES]);
             let _ = stream.write_all(&welcome.encode());
             held.push(stream);

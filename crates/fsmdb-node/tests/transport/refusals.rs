@@ -3,13 +3,14 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
+use std::time::Instant;
 
 use fsmdb_node::limits::CONNECTIONS_UNAUTHENTICATED_MAX;
-use fsmdb_node::link::Inbound;
+use fsmdb_node::link::{Inbound, Transport as _};
 use fsmdb_node::transport::frame::{Kind, encode};
 use fsmdb_node::transport::{
-    Hello, PROTOCOL_VERSION, Purpose, Refusal, Security, TcpTransport, TlsConfig, TransportError,
-    WELCOME_BYTES, Welcome, node_name,
+    Hello, Purpose, Refusal, Security, TcpTransport, TlsConfig, TransportConfig, TransportError,
+    VERSIONS, Versions, WELCOME_BYTES, Welcome, node_name,
 };
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -17,12 +18,16 @@ use slog::{Discard, Logger, o};
 
 use crate::world::{
     Authority, CLUSTER, DEADLINE, Node, Recorder, assert_unaffected, config, heartbeat, insecure,
-    nodes, snapshot_message, until,
+    introduce, nodes, snapshot_message, timing, until,
 };
 
 fn hello(from: u64) -> Hello {
-    let (version, purpose) = (PROTOCOL_VERSION, Purpose::Messages);
-    Hello { version, purpose, cluster: CLUSTER, from, to: 1, incarnation: 1 }
+    let (versions, purpose) = (VERSIONS, Purpose::Messages);
+    Hello { versions, purpose, cluster: CLUSTER, from, to: 1, incarnation: 1, directory: 0 }
+}
+
+fn versions(lowest: u32, highest: u32) -> Versions {
+    Versions { lowest, highest }
 }
 
 fn connect(node: &Node) -> TcpStream {
@@ -35,7 +40,7 @@ fn greet(stream: &mut (impl Read + Write), hello: &Hello) -> Welcome {
     stream.write_all(&hello.encode()).expect("it reads");
     let mut answer = [0; WELCOME_BYTES];
     stream.read_exact(&mut answer).expect("it answers");
-    Welcome::decode(&answer, PROTOCOL_VERSION).expect("an answer")
+    Welcome::decode(&answer, VERSIONS).expect("an answer")
 }
 
 /// Waits for the end of a connection, whatever still comes over it.
@@ -81,17 +86,70 @@ fn a_dialler_learns_why_it_is_refused() {
 #[test]
 fn a_node_of_another_cluster_or_version_is_not_heard() {
     let nodes = nodes(2, insecure);
+    let no_common = Refusal::Version { theirs: VERSIONS, ours: versions(98, 99) };
     let strangers = [
         Node::start_with(2, insecure(2), |config| config.cluster = 7),
-        Node::start_with(2, insecure(2), |config| config.protocol_version = 99),
+        Node::start_with(2, insecure(2), |config| config.versions = versions(98, 99)),
     ];
-    for stranger in &strangers {
+    for (stranger, expected) in strangers.iter().zip([Refusal::Cluster, no_common]) {
         let before = nodes[0].transport.stats().handshakes_refused;
         stranger.knows(&[(1, nodes[0].address())]);
         until("it is refused", || nodes[0].transport.stats().handshakes_refused > before + 2);
         assert_eq!(stranger.transport.stats().connects, 0);
+        until("it learns why", || stranger.recorder.refusal_of(1) == Some(expected));
     }
     assert_unaffected(&nodes, 1);
+}
+
+#[test]
+fn nodes_of_different_releases_speak_the_highest_version_that_both_do() {
+    let speaks = |lowest, highest| {
+        move |config: &mut TransportConfig| {
+            config.versions = versions(lowest, highest);
+        }
+    };
+    let nodes = [
+        Node::start_with(1, insecure(1), speaks(1, 2)),
+        Node::start_with(2, insecure(2), speaks(2, 3)),
+    ];
+    introduce(&nodes);
+    assert_unaffected(&nodes, 1);
+    let welcome = greet(&mut connect(&nodes[0]), &Hello { versions: versions(1, 9), ..hello(2) });
+    assert_eq!((welcome.refusal, welcome.versions), (None, versions(1, 2)));
+    assert_eq!(welcome.versions.common(versions(1, 9)), Some(2));
+}
+
+#[test]
+fn a_peer_that_was_wiped_is_refused_by_whoever_met_it_before_and_hears_nothing() {
+    let with = |directory| move |config: &mut TransportConfig| config.directory = directory;
+    let mut nodes: Vec<_> =
+        [1, 2, 3].map(|id| Node::start_with(id, insecure(id), with(id.into()))).into();
+    introduce(&nodes);
+    assert_eq!(nodes[0].recorder.directories(), [(2, 2), (3, 3)].into());
+    nodes.truncate(2);
+    let wiped = Node::start_with(3, insecure(3), with(33));
+    let mut addresses = vec![(1, nodes[0].address()), (2, nodes[1].address())];
+    wiped.knows(&addresses);
+    addresses.push((3, wiped.address()));
+    nodes.iter().for_each(|node| node.knows(&addresses));
+    until("it learns why", || {
+        [1, 2].iter().all(|id| wiped.recorder.refusal_of(*id) == Some(Refusal::Directory))
+    });
+    until("it is dialled", || wiped.recorder.directories() == [(1, 1), (2, 2)].into());
+    assert_unaffected(&nodes, 1);
+    assert!(!nodes.iter().any(|node| node.transport.stats().peers[&3].connected));
+    assert_eq!(nodes[0].recorder.directories(), [(2, 2), (3, 3)].into());
+    // What the node says goes before what was seen.
+    nodes.iter().for_each(|node| node.transport.set_directories([(3, 33)].into()));
+    until("it is heard", || nodes[0].transport.stats().peers[&3].connected);
+    until("it hears", || wiped.transport.stats().peers[&1].connected);
+    assert_eq!(wiped.recorder.refusal_of(1), None);
+    nodes[0].transport.set_directories([(3, 3)].into());
+    until("it is refused again", || {
+        !nodes[0].transport.stats().peers[&3].connected
+            && wiped.recorder.refusal_of(1) == Some(Refusal::Directory)
+    });
+    assert_unaffected(&nodes, 2);
 }
 
 #[test]
@@ -112,6 +170,18 @@ fn the_newest_connection_of_a_peer_takes_the_place_of_the_older() {
     assert_closed(&mut newer);
     let refused = greet(&mut connect(&node), &hello(2)).refusal;
     assert_eq!(refused, Some(Refusal::Superseded));
+}
+
+#[test]
+fn a_directory_that_is_known_at_the_start_is_asked_for_at_the_first_connection() {
+    let node = Node::start_with(1, insecure(1), |config| {
+        config.directories.insert(2, 7);
+        config.peers.insert(2, "127.0.0.1:1".to_owned());
+    });
+    for (directory, refusal) in [(8, Some(Refusal::Directory)), (7, None)] {
+        let welcome = greet(&mut connect(&node), &Hello { directory, ..hello(2) });
+        assert_eq!(welcome.refusal, refusal);
+    }
 }
 
 /// The parts of the payload of a frame of messages.
@@ -190,12 +260,18 @@ fn strangers_without_a_handshake_are_closed_and_hold_up_nobody() {
 fn strangers_who_say_nothing_are_closed_in_time_and_bounded_in_number() {
     let nodes = nodes(2, insecure);
     let most = CONNECTIONS_UNAUTHENTICATED_MAX;
+    let begun = Instant::now();
     let mut silent: Vec<_> = (0..=most).map(|_| connect(&nodes[0])).collect();
-    // One of them is over the bound, and closed at once; who is connected is not affected.
+    // One of them is over the bound, and the oldest closed at once; who is connected is not
+    // affected.
+    assert_closed(&mut silent[0]);
     until("it is counted", || nodes[0].transport.stats().handshakes_refused >= 1);
     assert_unaffected(&nodes, 1);
-    silent.iter_mut().for_each(assert_closed);
+    // Who says something is heard, although strangers have all the places.
     assert_eq!(greet(&mut connect(&nodes[0]), &hello(2)).refusal, None);
+    let had_places = begun.elapsed() < timing().handshake;
+    assert!(had_places, "the strangers were still there: {:?}", begun.elapsed());
+    silent.iter_mut().for_each(assert_closed);
 }
 
 fn certificates(tls: &TlsConfig) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
@@ -291,6 +367,9 @@ fn a_transport_that_would_not_be_safe_does_not_start() {
     dials.peers.insert(2, "localhost:1".to_owned());
     start(dials).expect("it stays on the machine");
     assert!(matches!(start(config(0, insecure(0), folder.path())), Err(TransportError::Id)));
+    let mut speaks = config(1, insecure(1), folder.path());
+    speaks.versions = versions(2, 1);
+    assert!(matches!(start(speaks), Err(TransportError::Versions { .. })));
     let authority = Authority::new();
     let refused = start(config(1, authority.node(2), folder.path())).expect_err("another's");
     assert!(matches!(refused, TransportError::OwnCertificate { id: 1, .. }), "{refused}");

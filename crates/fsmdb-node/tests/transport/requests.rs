@@ -58,6 +58,32 @@ fn a_request_that_is_not_answered_in_time_is_lost_and_its_late_answer_dropped() 
 }
 
 #[test]
+fn a_callback_that_panics_ends_itself_and_no_other() {
+    let nodes = nodes(2, insecure);
+    let panics = |limit| {
+        let done = Box::new(|_| panic!("on purpose"));
+        nodes[0].transport.request(2, vec![0], limit, done);
+    };
+    panics(DEADLINE);
+    until("it arrives", || arrived(&nodes[1]) == 1);
+    let (_, _, respond) = nodes[1].recorder.requests.lock().expect("sound").remove(0);
+    respond(vec![1]);
+    panics(Duration::from_millis(1));
+    until("both have ended", || nodes[0].transport.stats().peers[&2].requests_in_flight == 0);
+    let ends = Ends::default();
+    ask(&nodes[0], 2, 1, &ends, Duration::from_millis(10));
+    assert!(ends.wait(1)[0].1.is_err(), "deadlines are kept");
+    let before = arrived(&nodes[1]);
+    ask(&nodes[0], 2, 2, &ends, DEADLINE);
+    until("it arrives", || arrived(&nodes[1]) > before);
+    for (_, body, respond) in nodes[1].recorder.requests.lock().expect("sound").drain(..) {
+        respond(body);
+    }
+    assert_eq!(ends.wait(2)[1], (2, Ok(2_u64.to_le_bytes().to_vec())), "answers are read");
+    assert_eq!(nodes[0].transport.stats().reconnects, 0);
+}
+
+#[test]
 fn a_request_that_the_other_node_lets_go_is_lost() {
     let nodes = nodes(2, insecure);
     let ends = Ends::default();

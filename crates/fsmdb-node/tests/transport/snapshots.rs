@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use fsmdb::raft::Message;
-use fsmdb_node::link::Transport;
+use fsmdb_node::link::{Parcel, Transport};
 
 use crate::proxy::{NEVER, Proxy};
 use crate::world::{
@@ -98,6 +98,37 @@ fn a_snapshot_that_was_cut_is_resumed_where_it_was_verified() {
     assert!(again < (3 * MIB + 64 * 1024) as u64, "{again}");
     let received = nodes[1].transport.stats().snapshot_bytes_received;
     assert_eq!(received, content.len() as u64, "no piece was taken twice");
+}
+
+#[test]
+fn a_parcel_arrives_as_one_file_and_is_resumed_in_the_middle_of_its_parts() {
+    let (nodes, proxy) = proxied();
+    let lengths = [3 * MIB + 5, 0, 4 * MIB - 7];
+    let path = |at: usize| nodes[0].folder.path().join(format!("part-{at}"));
+    for (at, length) in lengths.iter().enumerate() {
+        std::fs::write(path(at), content(*length)).expect("room on the disk");
+    }
+    let head = b"what comes first".to_vec();
+    let whole = [&head[..], &content(lengths[0]), &content(lengths[2])].concat();
+    let parcel = Parcel { head, files: (0..lengths.len()).map(path).collect() };
+    let send = || {
+        let (done, ended) = channel();
+        let done = move |arrived| done.send(arrived).unwrap_or(());
+        let message = snapshot_message(1, 2, 3);
+        nodes[0].transport.send_parcel(message, parcel.clone(), Box::new(done));
+        outcome(&ended)
+    };
+    // Two pieces of each of these transfers go through.
+    proxy.state.cut_at.store(2 * MIB as u64 + 1000, SeqCst);
+    assert!(!send() && !send());
+    proxy.state.cut_at.store(NEVER, SeqCst);
+    assert!(send());
+    let arrived = nodes[1].recorder.snapshots.lock().expect("sound").pop();
+    assert!(arrived.is_some_and(|(_, arrived)| arrived == whole));
+    let received = nodes[1].transport.stats().snapshot_bytes_received;
+    assert_eq!(received, whole.len() as u64, "no piece was taken twice");
+    std::fs::remove_file(path(2)).expect("it is there");
+    assert!(!send(), "a part is missing");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use fsmdb::raft::Message;
 use fsmdb_node::link::{Inbound, LinkError, Responder, SnapshotDone, Transport};
 use fsmdb_node::transport::{
-    PeerStats, Security, TcpTransport, Timing, TlsConfig, TransportConfig, node_name,
+    PeerStats, Refusal, Security, TcpTransport, Timing, TlsConfig, TransportConfig, node_name,
 };
 use slog::{Discard, Logger, o};
 use tempfile::TempDir;
@@ -28,6 +28,8 @@ pub(crate) struct Recorder {
     /// Messages and contents of snapshots.
     pub(crate) snapshots: Mutex<Vec<(Message, Vec<u8>)>>,
     pub(crate) declines: AtomicBool,
+    directories: Mutex<BTreeMap<u64, u128>>,
+    refusals: Mutex<BTreeMap<u64, Refusal>>,
 }
 
 impl Inbound for Recorder {
@@ -48,9 +50,31 @@ impl Inbound for Recorder {
     fn unreachable(&self, _: u64) {
         self.unreachable.fetch_add(1, SeqCst);
     }
+
+    fn introduced(&self, peer: u64, directory: u128) {
+        self.directories.lock().expect("sound").insert(peer, directory);
+    }
+
+    fn answered(&self, peer: u64, refusal: Option<Refusal>) {
+        let mut refusals = self.refusals.lock().expect("sound");
+        match refusal {
+            Some(refusal) => drop(refusals.insert(peer, refusal)),
+            None => drop(refusals.remove(&peer)),
+        }
+    }
 }
 
 impl Recorder {
+    /// Why a peer refuses the node, if it does.
+    pub(crate) fn refusal_of(&self, peer: u64) -> Option<Refusal> {
+        self.refusals.lock().expect("sound").get(&peer).copied()
+    }
+
+    /// The directories that peers have shown.
+    pub(crate) fn directories(&self) -> BTreeMap<u64, u128> {
+        self.directories.lock().expect("sound").clone()
+    }
+
     /// The terms of the messages that came from a node.
     pub(crate) fn terms_from(&self, from: u64) -> Vec<u64> {
         let terms = self.terms.lock().expect("sound");

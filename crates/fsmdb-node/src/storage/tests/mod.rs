@@ -1,5 +1,6 @@
 //! What the storage of a node promises.
 
+mod changes;
 mod damage;
 mod directory;
 pub(super) mod disk;
@@ -9,3 +10,4 @@ mod recovery;
 mod samples;
 mod scrubbing;
 mod snapshots;
+mod torn;

@@ -101,6 +101,32 @@ fn a_received_snapshot_is_adopted_whole_or_refused() {
 }
 
 #[test]
+fn a_file_that_was_changed_cut_or_taken_away_is_not_the_one_that_was_referred_to() {
+    let place = Place::new();
+    let (directory, _log) = place.founded();
+    let snapshots = directory.snapshots();
+    let built = snapshots.build(&grown(30).read(), SaveOptions::new()).expect("sound");
+    snapshots.check(&built.reference).expect("it is as it was built");
+    let path = snapshots.path_of(&built.reference).expect("it is one");
+    let sound = fs::read(&path).expect("it is there");
+    for at in (0..sound.len()).step_by(41) {
+        let mut flipped = sound.clone();
+        flipped[at] ^= 1;
+        for bytes in [&flipped[..], &sound[..at]] {
+            fs::write(&path, bytes).expect("it can be written");
+            let error = snapshots.check(&built.reference).expect_err("it is damaged");
+            assert!(matches!(error, StorageError::WrongSnapshot { .. }), "{error}");
+        }
+    }
+    fs::remove_file(&path).expect("it is there");
+    let error = snapshots.check(&built.reference).expect_err("it is gone");
+    assert!(matches!(error, StorageError::Disk { .. }), "{error}");
+    fs::write(&path, sound).expect("it can be written");
+    snapshots.check(&built.reference).expect("it is back");
+    assert!(matches!(snapshots.check(b"../x 1 2"), Err(StorageError::Reference { .. })));
+}
+
+#[test]
 fn what_was_not_received_to_its_end_is_removed_by_the_next_open() {
     let place = Place::new();
     let (directory, log) = place.founded();

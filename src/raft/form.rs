@@ -1,9 +1,9 @@
-//! The form of encoded messages, looked over before a parser sees them.
+//! The form of encoded messages and entries, looked over before a parser sees them.
 //!
-//! The parser behind `Message::decode` skips an unknown group by calling itself for each group in
-//! it, so that some megabytes of one byte overflow its stack. No message of Raft has a group; so
-//! one that has is refused, by walking the fields as that parser would, and no deeper than the
-//! messages themselves go.
+//! The parser of protobuf 2 skips an unknown group by calling itself for each group in it, so that
+//! some megabytes of one byte overflow its stack (RUSTSEC-2024-0437). No message of Raft has a
+//! group; so one that has is refused, by walking the fields as that parser would, and no deeper
+//! than the messages themselves go.
 //!
 //! # Invariants
 //!
@@ -32,6 +32,11 @@ static MESSAGE: Shape = shape(&[(7, &ENTRY), (9, &SNAPSHOT)]);
 /// Whether the bytes have the form of a message without groups. O(their length).
 pub(super) fn is_flat_message(bytes: &[u8]) -> bool {
     walk(bytes, &MESSAGE).is_some()
+}
+
+/// Whether the bytes have the form of an entry without groups. O(their length).
+pub(super) fn is_flat_entry(bytes: &[u8]) -> bool {
+    walk(bytes, &ENTRY).is_some()
 }
 
 fn walk(mut bytes: &[u8], shape: &Shape) -> Option<()> {
@@ -79,12 +84,57 @@ fn varint(bytes: &mut &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::is_flat_message;
+    use super::{is_flat_entry, is_flat_message};
+    use crate::raft::{Entry, Message, RaftError};
+
+    /// Deep enough to overflow the stack of any thread of a test.
+    const DEEP: usize = 100_000;
 
     fn field(number: u8, content: &[u8]) -> Vec<u8> {
-        let mut bytes = vec![number << 3 | 2, u8::try_from(content.len()).expect("short")];
+        let mut bytes = vec![number << 3 | 2];
+        let mut length = content.len();
+        while length >= 0x80 {
+            bytes.push(u8::try_from(length & 0x7f).expect("seven bits") | 0x80);
+            length >>= 7;
+        }
+        bytes.push(u8::try_from(length).expect("seven bits"));
         bytes.extend_from_slice(content);
         bytes
+    }
+
+    #[test]
+    fn groups_within_groups_are_refused_wherever_they_stand() {
+        let (begins, ends) = (vec![0x7b; DEEP], vec![0x7c; DEEP]);
+        let closed = [&begins[..], &ends[..]].concat();
+        let change = [0x08, 0x02];
+        for groups in [&begins, &closed] {
+            let wrapped = |path: &[u8]| {
+                path.iter().rev().fold(groups.clone(), |inner, number| field(*number, &inner))
+            };
+            let as_data = [&change[..], &wrapped(&[4])].concat();
+            let in_change = [&change[..], &wrapped(&[4, 2])].concat();
+            for entry in [groups.clone(), as_data, in_change] {
+                let refused = Entry::decode(&entry).expect_err("too deep");
+                assert!(matches!(refused, RaftError::Decode { what: "entry", .. }), "{refused}");
+                let message = field(7, &entry);
+                let refused = Message::decode(&message).expect_err("too deep");
+                assert!(matches!(refused, RaftError::Decode { what: "message", .. }), "{refused}");
+            }
+            for path in [&[][..], &[7], &[9], &[9, 2], &[9, 2, 1]] {
+                let refused = Message::decode(&wrapped(path)).expect_err("too deep");
+                assert!(matches!(refused, RaftError::Decode { what: "message", .. }), "{refused}");
+            }
+        }
+        let command = Entry::decode(&field(4, &begins)).expect("a command is anything");
+        assert_eq!(command.command(), Some(&begins[..]));
+    }
+
+    #[test]
+    fn an_entry_is_looked_over_as_one_in_a_message_is() {
+        let group = [0x0b, 0x0c];
+        assert!(!is_flat_entry(&group));
+        assert!(!is_flat_entry(&[&[0x08, 0x01], &field(4, &field(2, &group))[..]].concat()));
+        assert!(is_flat_entry(&field(4, &group)));
     }
 
     #[test]

@@ -1,0 +1,378 @@
+//! The address book: where the others are, which directories they have, and who must hear of it.
+//!
+//! A node knows addresses from its start, from the rows of its database, and, when it has heard of
+//! no leader for a while, from the peers it knows. It may have been away while its group went on:
+//! the leader can be one that its rows do not name, and whom it does not know it does not hear.
+//!
+//! # Invariants
+//!
+//! 1. Who was removed stays unknown, whatever a peer or the start of the node says.
+//! 2. Only peers that are known are asked, and what they say names peers, and trusts nobody: each
+//!    of these shows a certificate with its own name, where certificates are asked for.
+//! 3. A book of a peer counts while that peer has applied more than this node; then the rows of
+//!    this node know as much.
+//! 4. The directories of members that the log of this node has, applied or not, are known before it
+//!    hears anybody: while it applies its log again, a member that was wiped could get a vote in.
+//! 5. The directory of a member is proposed when every member has shown one: no build that does not
+//!    know such entries has to apply one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use fsmdb::raft::{Entry, Role};
+use fsmdb::{Machine, Snapshot};
+
+use super::clock;
+use super::job::{Job, Waiter};
+use super::mail::Mail;
+use super::replica::{Replica, all_of};
+use super::request::{Answer, Request, decode, encode};
+use crate::limits::{
+    ADDRESS_BYTES_MAX, ADDRESSES_ASKED_TICKS, ADDRESSES_TOLD_MAX, ANNOUNCE_TICKS,
+    READ_ATTEMPT_TICKS,
+};
+use crate::session::{EnvelopeRef, MemberRow, Replicated, Sessions, directory_in};
+use crate::transport::Refusal;
+
+/// What a node was told at its start.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    /// Where members are, until the database says it; this node among them.
+    pub(crate) addresses: BTreeMap<u64, String>,
+    /// Where members are, whatever the database says.
+    pub(crate) moved: BTreeMap<u64, String>,
+    /// Random bits of the directory of this node, if it has one.
+    pub(crate) directory: Option<u128>,
+    /// Directories of members that are in the log, until the database says it.
+    pub(crate) remembered: BTreeMap<u64, u128>,
+}
+
+/// The directories of members in a database and in the entries that are not applied to it yet.
+/// O(members + entries).
+pub(crate) fn remembered(snapshot: &Snapshot, entries: &[Entry]) -> BTreeMap<u64, u128> {
+    let mut remembered = BTreeMap::new();
+    for (id, directory) in entries.iter().filter_map(|entry| directory_in(entry.command()?)) {
+        remembered.entry(id).or_insert(directory);
+    }
+    remembered.extend(written(snapshot));
+    remembered
+}
+
+/// The directories in the rows of a database.
+fn written(snapshot: &Snapshot) -> BTreeMap<u64, u128> {
+    let rows = snapshot.table::<MemberRow>();
+    rows.iter().filter_map(|row| Some((row.id, row.directory()?))).collect()
+}
+
+/// What the raft thread knows of members, beside the rows.
+pub(super) struct Book {
+    known: Known,
+    /// What the peer said that had applied most, and how much that was.
+    told: BTreeMap<u64, String>,
+    told_at: u64,
+    /// Directories that were shown since the start, this node's own among them.
+    directories: BTreeMap<u64, u128>,
+    /// Who was removed since the start, a few bytes each, until their rows say so.
+    gone: BTreeSet<u64>,
+    /// The ticks at which this node announced, heard of a leader, and asked for addresses.
+    announced: Option<u64>,
+    heard: u64,
+    asked: u64,
+}
+
+impl Book {
+    pub(super) fn new(id: u64, known: Known) -> Self {
+        let directories = known.directory.map(|own| (id, own)).into_iter().collect();
+        let (told, gone) = (BTreeMap::new(), BTreeSet::new());
+        let (told_at, heard, asked, announced) = (0, 0, 0, None);
+        Self { known, told, told_at, directories, gone, announced, heard, asked }
+    }
+
+    /// The next leader announces anew.
+    pub(super) fn unannounce(&mut self) {
+        self.announced = None;
+    }
+
+    /// An entry has removed this member.
+    pub(super) fn lose(&mut self, id: u64) {
+        self.gone.insert(id);
+    }
+
+    /// The addresses that this node goes by: what the rows say, corrected by who knows more.
+    fn addresses(&self, snapshot: &Snapshot) -> BTreeMap<u64, String> {
+        let mut addresses = self.known.addresses.clone();
+        let mut newer: BTreeSet<u64> = BTreeSet::new();
+        if self.told_at > snapshot.applied().index {
+            addresses.extend(self.told.clone());
+            newer.extend(self.told.keys());
+        }
+        let mut removed = Vec::new();
+        for row in snapshot.table::<MemberRow>().iter() {
+            match &row.address {
+                Some(address) if !newer.contains(&row.id) => {
+                    drop(addresses.insert(row.id, address.clone()));
+                }
+                Some(_) => {}
+                None => removed.push(row.id),
+            }
+        }
+        addresses.extend(self.known.moved.clone());
+        for id in removed {
+            addresses.remove(&id);
+        }
+        addresses
+    }
+}
+
+impl<F: Replicated> Replica<F> {
+    /// Tells the transport where the others are, and which directories they have.
+    pub(super) fn connect(&mut self) {
+        let snapshot = self.shared.machine.read();
+        let rows = snapshot.table::<MemberRow>();
+        if self.book.told_at <= snapshot.applied().index {
+            self.book.told.clear();
+        }
+        let is_named = |id: &u64| rows.get(id).is_none_or(|row| row.address.is_some());
+        self.book.gone.retain(is_named);
+        let mut addresses = self.book.addresses(&snapshot);
+        addresses.remove(&self.id);
+        let own = self.id;
+        self.book.directories.retain(|id, _| *id == own || addresses.contains_key(id));
+        let mut directories = self.book.known.remembered.clone();
+        directories.extend(written(&snapshot));
+        let is_stranger = |id: &u64| !addresses.contains_key(id);
+        if self.shared.board.status().refused_by.keys().any(is_stranger) {
+            self.shared.board.post(|status| {
+                status.refused_by.retain(|id, _| addresses.contains_key(id));
+            });
+        }
+        self.transport.set_peers(addresses);
+        self.transport.set_directories(directories);
+    }
+
+    /// A peer has shown its directory.
+    pub(super) fn introduced(&mut self, peer: u64, directory: u128) {
+        if directory != 0 && peer != self.id {
+            self.book.directories.insert(peer, directory);
+        }
+    }
+
+    /// A peer has said whether it hears this node.
+    pub(super) fn answered(&mut self, peer: u64, refusal: Option<Refusal>) {
+        if self.shared.board.status().refused_by.get(&peer).copied() != refusal {
+            self.shared.board.post(|status| {
+                match refusal {
+                    Some(refusal) => drop(status.refused_by.insert(peer, refusal)),
+                    None => drop(status.refused_by.remove(&peer)),
+                };
+            });
+        }
+    }
+
+    /// Something came from this peer.
+    pub(super) fn heard(&mut self, from: u64) {
+        if self.leader == Some(from) {
+            self.book.heard = self.ticks;
+        }
+    }
+
+    /// Asks the peers that are known for their address books, when no leader has been heard of for
+    /// a while: there may be one that is not known.
+    pub(super) fn ask_for_addresses(&mut self) {
+        let since = self.book.heard.max(self.book.asked);
+        if self.role == Role::Leader || self.ticks - since < u64::from(ADDRESSES_ASKED_TICKS) {
+            return;
+        }
+        self.book.asked = self.ticks;
+        let timeout = self.shared.tick.saturating_mul(READ_ATTEMPT_TICKS);
+        let mut peers = self.book.addresses(&self.shared.machine.read());
+        peers.remove(&self.id);
+        for peer in peers.into_keys() {
+            let Some(body) = encode(&Request::Addresses) else { return };
+            let shared = Arc::clone(&self.shared);
+            let done = Box::new(move |answer: Result<Vec<u8>, _>| {
+                if let Ok(Some(Answer::Addresses { at, addresses })) =
+                    answer.map(|bytes| decode(&bytes))
+                {
+                    // The raft thread has ended already, and nobody asks.
+                    let _ = shared.inbox.post(Mail::Addresses { at, addresses });
+                }
+            });
+            self.transport.request(peer, body, timeout, done);
+        }
+    }
+
+    /// The address book of a peer that had applied `at` entries.
+    pub(super) fn told(&mut self, at: u64, mut addresses: BTreeMap<u64, String>) {
+        let is_newer = at > self.shared.machine.applied().index && at >= self.book.told_at;
+        if !is_newer || addresses.len() > ADDRESSES_TOLD_MAX {
+            return;
+        }
+        addresses.retain(|id, address| *id != 0 && address.len() <= ADDRESS_BYTES_MAX);
+        (self.book.told, self.book.told_at) = (addresses, at);
+        self.connect();
+    }
+
+    /// The addresses of the members that this node knows, and how far it has applied.
+    pub(super) fn address_book(&self) -> Answer {
+        let snapshot = self.shared.machine.read();
+        let mut addresses = self.book.addresses(&snapshot);
+        addresses.retain(|id, _| self.members.contains(*id));
+        Answer::Addresses { at: snapshot.applied().index, addresses }
+    }
+
+    /// Proposes where a member is reached, or that it never comes back. Nobody waits; what is lost
+    /// a later announcement proposes again.
+    pub(super) fn propose_address(&mut self, id: u64, address: Option<&str>) {
+        self.propose_of_node(&EnvelopeRef::Member { id, address });
+    }
+
+    fn propose_of_node(&mut self, envelope: &EnvelopeRef<'_, F::Command>) {
+        let Ok(command) = Machine::<Sessions<F>>::encode_as(envelope) else { return };
+        let now = clock::now();
+        let waiter = Waiter {
+            id: self.id,
+            asked: now,
+            deadline: now,
+            slot: None,
+            done: None,
+            _permit: None,
+            is_sent: false,
+            is_lost: false,
+        };
+        self.arrived.push(Job { command, is_repeatable: true, waiter });
+    }
+
+    /// A leader, once it has applied an entry of its term and then every so often, writes down what
+    /// the rows do not have: where members are, which directories they have, and who is gone.
+    pub(super) fn announce(&mut self) {
+        let is_due = |at: u64| self.ticks - at >= u64::from(ANNOUNCE_TICKS);
+        if self.role != Role::Leader || !self.book.announced.is_none_or(is_due) {
+            return;
+        }
+        let snapshot = self.shared.machine.read();
+        if snapshot.applied().term < self.core.status().term {
+            return;
+        }
+        self.book.announced = Some(self.ticks);
+        self.announce_addresses(&snapshot);
+        self.announce_directories(&snapshot);
+    }
+
+    fn announce_addresses(&mut self, snapshot: &Snapshot) {
+        let rows = snapshot.table::<MemberRow>();
+        let Known { addresses, moved, .. } = &self.book.known;
+        let mut news = Vec::new();
+        for id in all_of(&self.members) {
+            let row = rows.get(&id);
+            let address = moved.get(&id).or_else(|| addresses.get(&id).filter(|_| row.is_none()));
+            let is_news = |address: &String| {
+                row.is_none_or(|row| row.address.as_ref().is_some_and(|known| known != address))
+            };
+            news.extend(
+                address.filter(|address| is_news(address)).map(|to| (id, Some(to.clone()))),
+            );
+        }
+        // A row may also be of one that is about to be added; who showed a directory was a member.
+        let is_gone = |row: &MemberRow| {
+            let was_member = row.directory.is_some() || self.book.gone.contains(&row.id);
+            row.address.is_some() && was_member && !self.members.contains(row.id)
+        };
+        news.extend(rows.iter().filter(|row| is_gone(row)).map(|row| (row.id, None)));
+        for (id, address) in news {
+            self.propose_address(id, address.as_deref());
+        }
+    }
+
+    fn announce_directories(&mut self, snapshot: &Snapshot) {
+        let rows = snapshot.table::<MemberRow>();
+        let mut news = Vec::new();
+        for id in all_of(&self.members) {
+            let row = rows.get(&id).filter(|row| row.address.is_some());
+            if row.as_ref().is_some_and(|row| row.directory.is_some()) {
+                continue;
+            }
+            let Some(directory) = self.book.directories.get(&id) else { return };
+            news.extend(row.map(|_| (id, *directory)));
+        }
+        for (id, directory) in news {
+            self.propose_of_node(&EnvelopeRef::Directory { id, directory });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fsmdb::{Applied, Db, Fsm, WriteTxn};
+
+    use super::{BTreeMap, Book, Entry, Known, Machine, Sessions, Snapshot, remembered};
+    use crate::session::{Envelope, with_tables};
+
+    struct Nothing;
+
+    impl Fsm for Nothing {
+        type Command = ();
+        type Reply = ();
+        fn apply(&self, _: &mut WriteTxn<'_>, _: Applied, (): ()) {}
+    }
+
+    fn of<const N: usize>(addresses: [(u64, &str); N]) -> BTreeMap<u64, String> {
+        addresses.map(|(id, address)| (id, address.to_owned())).into()
+    }
+
+    fn encode(envelope: &Envelope<()>) -> Vec<u8> {
+        Machine::<Sessions<Nothing>>::encode(envelope).expect("short")
+    }
+
+    fn member(id: u64, address: Option<&str>) -> Envelope<()> {
+        Envelope::Member { id, address: address.map(str::to_owned) }
+    }
+
+    /// The state after these commands.
+    fn after(envelopes: &[Envelope<()>]) -> Snapshot {
+        let db = with_tables(Db::builder()).build().expect("a sound schema");
+        let machine = Machine::new(db, Sessions::new(Nothing)).expect("nobody owns it");
+        for (index, envelope) in (1..).zip(envelopes) {
+            let at = Applied { index, term: 1 };
+            machine.apply(at, &encode(envelope)).expect("applied");
+        }
+        machine.read()
+    }
+
+    fn entry(envelope: &Envelope<()>) -> Entry {
+        let data = encode(envelope);
+        let mut bytes = vec![4 << 3 | 2, u8::try_from(data.len()).expect("short")];
+        bytes.extend(data);
+        Entry::decode(&bytes).expect("an entry")
+    }
+
+    #[test]
+    fn directories_are_remembered_from_the_log_before_it_is_applied() {
+        let directory = |id, directory| Envelope::Directory { id, directory };
+        let snapshot = after(&[member(2, Some("row")), directory(2, u128::MAX)]);
+        let entries = [
+            entry(&member(3, Some("Directory"))),
+            entry(&Envelope::Plain { command: () }),
+            entry(&directory(3, 7)),
+            entry(&directory(3, 8)),
+            entry(&directory(2, 9)),
+        ];
+        let expected = BTreeMap::from([(2, u128::MAX), (3, 7)]);
+        assert_eq!(remembered(&snapshot, &entries), expected);
+    }
+
+    #[test]
+    fn rows_go_before_the_start_and_behind_who_has_applied_more_and_the_removed_stay_unknown() {
+        let snapshot = after(&[member(2, Some("row")), member(3, Some("row")), member(3, None)]);
+        let addresses = of([(1, "start"), (2, "start"), (3, "start")]);
+        let mut book = Book::new(1, Known { addresses, ..Known::default() });
+        assert_eq!(book.addresses(&snapshot), of([(1, "start"), (2, "row")]));
+        book.told = of([(1, "told"), (2, "told"), (3, "told"), (4, "told")]);
+        book.told_at = 4;
+        assert_eq!(book.addresses(&snapshot), of([(1, "told"), (2, "told"), (4, "told")]));
+        book.told_at = 3;
+        assert_eq!(book.addresses(&snapshot), of([(1, "start"), (2, "row")]), "as old as the rows");
+        book.known.moved = of([(2, "moved"), (3, "moved")]);
+        assert_eq!(book.addresses(&snapshot), of([(1, "start"), (2, "moved")]));
+    }
+}

@@ -1,0 +1,127 @@
+//! A leader whose snapshot file was damaged on disk still feeds whoever needs one.
+
+#![allow(clippy::disallowed_methods, reason = "tests have deadlines")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use fsmdb::{Applied, Db, Fsm, Machine, Table, WriteTxn};
+use fsmdb_node::node::Options;
+use fsmdb_node::storage::{Identity, LogOptions};
+use fsmdb_node::transport::Security;
+use fsmdb_node::{Node, Sessions, Setup, with_tables};
+use serde::{Deserialize, Serialize};
+use slog::{Discard, Logger, o};
+
+/// How long anything may take.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Entries between two snapshots.
+const EVERY: u64 = 16;
+
+#[derive(Clone, Debug, Serialize, Deserialize, Table)]
+#[table(name = "notes")]
+struct Note {
+    #[key]
+    id: u64,
+    text: String,
+}
+
+#[derive(Debug)]
+struct Notes;
+
+impl Fsm for Notes {
+    type Command = Note;
+    type Reply = Result<(), String>;
+
+    fn apply(&self, txn: &mut WriteTxn<'_>, _at: Applied, note: Note) -> Self::Reply {
+        txn.upsert(note).map(drop).map_err(|error| error.to_string())
+    }
+}
+
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + LIMIT;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "never came: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A free port. Another process can take it before it is used; then the start fails.
+fn address() -> SocketAddr {
+    let held = TcpListener::bind("127.0.0.1:0").expect("a port");
+    held.local_addr().expect("it is bound")
+}
+
+fn start(folder: &Path, id: u64, addresses: &BTreeMap<u64, SocketAddr>) -> Node<Notes> {
+    let db = with_tables(Db::builder().table::<Note>()).build().expect("a sound schema");
+    let machine = Machine::new(db, Sessions::new(Notes)).expect("nobody owns it");
+    let identity = Identity { cluster: 7, node: id };
+    let log = LogOptions { prefill_bytes: 0, ..LogOptions::default() };
+    let options =
+        Options { tick: Duration::from_millis(20), deadline: LIMIT, ..Options::default() };
+    let (security, logger) = (Security::insecure_loopback_only(), Logger::root(Discard, o!()));
+    let directory = folder.join(format!("node-{id}"));
+    let setup = Setup::new(identity, machine, directory, addresses[&id], security, logger)
+        .log(log)
+        .options(options)
+        .snapshots(EVERY, 0);
+    let founder = BTreeMap::from([(1, addresses[&1].to_string())]);
+    let setup = if id == 1 { setup.founds(founder) } else { setup.addresses(founder) };
+    Node::start(setup).expect("it starts")
+}
+
+/// The newest snapshot file of a node, once there is one.
+fn newest(folder: &Path, id: u64) -> PathBuf {
+    let folder = folder.join(format!("node-{id}")).join("snapshots");
+    let mut found = None;
+    until("a snapshot", || {
+        let listed = fs::read_dir(&folder).expect("it is there");
+        let paths = listed.map(|entry| entry.expect("listed").path());
+        let whole = paths.filter(|path| path.extension().is_none());
+        found = whole.filter(|path| path.to_string_lossy().contains("snap-")).max();
+        found.is_some()
+    });
+    found.expect("just found")
+}
+
+fn feeds_a_learner_after(damage: impl FnOnce(&Path)) {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let addresses = BTreeMap::from([(1, address()), (2, address())]);
+    let leader = start(folder.path(), 1, &addresses);
+    until("it leads", || leader.status().is_leader());
+    // Before there is a snapshot: one from before would be fit for no learner.
+    leader.add_learner(2, &addresses[&2].to_string()).wait().expect("it is added");
+    let mut last = 0;
+    for id in 0..40 {
+        let text = format!("note {id}");
+        let (at, reply) = leader.propose(&Note { id, text }).wait().expect("applied");
+        reply.expect("taken");
+        last = at.index;
+    }
+    until("the last snapshot is recorded", || leader.status().snapshot_index + EVERY > last);
+    damage(&newest(folder.path(), 1));
+    let learner = start(folder.path(), 2, &addresses);
+    until("the learner has all", || learner.read_stale().table::<Note>().len() == 40);
+    learner.stop();
+    leader.stop();
+}
+
+#[test]
+fn a_snapshot_of_which_a_byte_was_changed_is_built_anew() {
+    feeds_a_learner_after(|path| {
+        let mut bytes = fs::read(path).expect("it is there");
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(path, bytes).expect("it can be written");
+    });
+}
+
+#[test]
+fn a_snapshot_that_was_removed_is_built_anew() {
+    feeds_a_learner_after(|path| fs::remove_file(path).expect("it is there"));
+}
