@@ -265,7 +265,8 @@ impl SnapshotStore for Files {
 
     fn check(&self, reference: &[u8]) -> Result<(), SnapshotStoreError> {
         self.files.check(reference).map_err(|error| {
-            warn!(self.logger, "a snapshot that did not arrive is not what it was"; "reason" => %error);
+            warn!(self.logger, "a snapshot that did not arrive is not what it was";
+                "reason" => %error);
             failed(error)
         })
     }
