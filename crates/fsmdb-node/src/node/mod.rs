@@ -1,9 +1,9 @@
 //! One node of a Raft group: a replica of the database with everything around it.
 //!
 //! `start.rs` makes it, `replica.rs` is the raft thread, `log_thread.rs`, `apply.rs`,
-//! `snapshots.rs` and `arrivals.rs` are the other four. `proposals.rs`, `reads.rs`, `peers.rs` and `digests.rs` are
-//! what the raft thread does for users and peers; `members.rs`, `client.rs` and `erasing.rs` what
-//! users ask for beside.
+//! `snapshots.rs` and `arrivals.rs` are the other four. `proposals.rs`, `reads.rs`, `peers.rs` and
+//! `digests.rs` are what the raft thread does for users and peers; `members.rs`, `client.rs` and
+//! `erasing.rs` what users ask for beside.
 //!
 //! # Invariants
 //!
