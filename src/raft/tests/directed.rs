@@ -5,7 +5,7 @@ use raft::eraftpb;
 
 use super::alone::{Alone, quiet};
 use super::world::{End, World};
-use crate::raft::core::{Action, Batch, Config, Core, Event, Proposal, Role};
+use crate::raft::core::{Action, Config, Core, Event, Proposal, Role};
 use crate::raft::{MemberChange, Membership, Message, RaftError, Recovered, Refusal};
 
 #[test]
