@@ -198,8 +198,8 @@ impl<F: Replicated> Replica<F> {
             Mail::SnapshotSent { to, is_taken, are_changes } => {
                 if is_taken {
                     self.attempts.forget(to);
-                    self.shared.metrics.snapshots_sent.inc();
                     self.shared.metrics.snapshots_sent_as_changes.inc_by(u64::from(are_changes));
+                    self.shared.metrics.snapshots_sent.inc();
                 }
                 self.step(Event::SnapshotSent { to, ok: is_taken })?;
             }
