@@ -13,6 +13,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use arbitrary::Arbitrary;
 use fsmdb::raft::{Entry, HardState, LogStore, Membership, Recovered, SnapshotMeta};
@@ -29,6 +30,9 @@ const ONE_FILE: LogOptions =
 
 const SMALL_FILES: LogOptions =
     LogOptions { file_bytes: 512, purge_bytes: 1024, prefill_bytes: 1024 };
+
+/// How often it is asked whether the threads of an open have ended.
+const THREAD_ROUNDS_MAX: usize = 1000;
 
 /// What is done to a file, by its number in the folder. Places are taken modulo its length.
 #[derive(Arbitrary, Debug)]
@@ -56,8 +60,8 @@ struct Base {
     files: Vec<(String, Vec<u8>)>,
     /// What it held after each record.
     states: Vec<Recovered>,
-    /// Of a log with one file of records: where each of them ends, and how many of the first of them it proves to
-    /// have been durable.
+    /// Of a log with one file of records: where each of them ends, and how many of the first it
+    /// proves to have been durable.
     records: Vec<(usize, usize)>,
 }
 
@@ -236,6 +240,21 @@ fn change(files: &mut Vec<(String, Vec<u8>)>, edits: &[Edit]) -> bool {
     are_moved
 }
 
+/// How many threads this process has, where the system says so.
+fn threads() -> usize {
+    fs::read_dir("/proc/self/task").map_or(0, Iterator::count)
+}
+
+/// Waits until there are no more threads than before: the pool that reads the files back ends them
+/// without waiting, and one that is about to end looks like a leak.
+fn settle(threads_before: usize) {
+    let mut rounds = 0;
+    while threads() > threads_before && rounds < THREAD_ROUNDS_MAX {
+        std::thread::sleep(Duration::from_micros(100));
+        rounds += 1;
+    }
+}
+
 /// Opens a log, and answers with what it holds.
 fn opened(path: &Path, options: LogOptions) -> Result<Recovered, StorageError> {
     IS_QUIET.store(true, Ordering::SeqCst);
@@ -283,6 +302,7 @@ fn check_records(base: &Base, changed: &[u8], outcome: &Result<Recovered, Storag
 
 fuzz_target!(|input: Input| {
     let base = &bases()[usize::from(input.is_split)];
+    let threads_before = threads();
     let mut files = base.files.clone();
     let are_moved = change(&mut files, &input.edits);
     let folder = folder();
@@ -302,4 +322,5 @@ fuzz_target!(|input: Input| {
     if let ([(_, changed), _], false, false) = (&files[..], input.is_split, are_moved) {
         check_records(base, changed, &outcome);
     }
+    settle(threads_before);
 });

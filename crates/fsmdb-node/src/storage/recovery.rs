@@ -25,7 +25,8 @@ const READ_BYTES: usize = 128 * 1024;
 ///
 /// When the newest snapshot is damaged and the log holds every entry after the one before it, that
 /// one is taken, and the node's log says so as an error: somebody should look at the disk. Entries
-/// after the snapshot come out of the core again. O(bytes of the snapshot).
+/// after the snapshot come out of the core again. Behind a snapshot that was received there is none
+/// to go back to until the next one is built: no entries lead up to it. O(bytes of the snapshot).
 ///
 /// ```
 /// use fsmdb::raft::{Config, Core, Membership};

@@ -8,6 +8,7 @@ use fsmdb::Applied;
 use fsmdb::raft::{Entry, LogError, LogStore, Membership, Recovered};
 
 use super::samples::{Place, SMALL, entry, hard_state, hollow_snapshot};
+use crate::limits::LOG_WINDOW_BYTES;
 use crate::storage::layout::LogFile;
 use crate::storage::record::{Evidence, State};
 use crate::storage::{LogOptions, StorageError};
@@ -165,6 +166,41 @@ fn a_later_sync_vouches_for_every_write_before_it() {
         assert!(first < usize::MAX);
         copy.open_with(ONE_FILE).expect_err("it was synced");
     }
+}
+
+/// A log whose third record holds an entry of so many zeros, and the fourth a short one.
+fn with_a_large_record(bytes: usize, is_synced: bool) -> (Place, Range<usize>) {
+    let place = Place::new();
+    let (_directory, mut log) = place.open_with(ONE_FILE).expect("an empty folder");
+    log.found(Membership::of_voters([1, 2, 3])).expect("it is empty");
+    log.append(&[entry(2, 1, &vec![0; bytes])], None, is_synced).expect("in order");
+    log.append(&[entry(3, 1, b"three")], None, false).expect("in order");
+    let killed = place.copy();
+    let large = records(&killed)[2].clone();
+    (killed, large)
+}
+
+#[test]
+fn evidence_is_found_however_far_behind_the_damage() {
+    let (_place, large) = with_a_large_record(3 * LOG_WINDOW_BYTES, true);
+    let around = large.len() - 3 * LOG_WINDOW_BYTES;
+    // The first window begins with the file, each later one with as much of the one before as is
+    // too little for a header.
+    let border = 3 * (LOG_WINDOW_BYTES - 15);
+    for start in border - 10..border + 50 {
+        let bytes = start - large.start - around;
+        let (place, large) = with_a_large_record(bytes, true);
+        assert_eq!(large.end, start);
+        // Nothing but zeros from the header on to the evidence.
+        change(&place.log_files()[0], |bytes| bytes[large.start..start].fill(0));
+        let error = place.open_with(ONE_FILE).expect_err("it was synced");
+        let named = format!("is damaged at byte {},", large.start);
+        assert!(error.to_string().contains(&named), "{start}: {error}");
+    }
+    let (place, large) = with_a_large_record(3 * LOG_WINDOW_BYTES, false);
+    change(&place.log_files()[0], |bytes| bytes[large.start + 3] ^= 1);
+    let (_directory, mut log) = place.open_with(ONE_FILE).expect("it was not synced");
+    assert_eq!(log.load().expect("it is sound").entries, []);
 }
 
 #[test]
