@@ -144,10 +144,10 @@ fuzz_target!(|input: Input| {
     match input {
         Input::Raw(bytes) => {
             if let Some(hello) = bytes.first_chunk::<HELLO_BYTES>() {
-                drop(Hello::decode(hello));
+                let _ = Hello::decode(hello);
             }
             if let Some(welcome) = bytes.first_chunk::<WELCOME_BYTES>() {
-                drop(Welcome::decode(welcome, VERSIONS));
+                let _ = Welcome::decode(welcome, VERSIONS);
             }
             receive(&bytes, &mut core);
         }

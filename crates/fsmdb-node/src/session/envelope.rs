@@ -70,9 +70,8 @@ pub(crate) enum EnvelopeRef<'a, C> {
     Directory { id: u64, directory: u128 },
 }
 
-/// The member and the directory of an encoded [`Envelope::Directory`]; nothing of any other
-/// command.
-/// O(1): no other one begins with the same bytes.
+/// The member and the directory of an encoded [`Envelope::Directory`], or nothing. O(1): no other
+/// command begins with the same bytes.
 pub(crate) fn directory_in(command: &[u8]) -> Option<(u64, u128)> {
     #[derive(Deserialize)]
     enum Alone {
