@@ -215,7 +215,9 @@ pub const LOG_TAIL_ENTRIES: u64 = 10_000;
 /// Bytes kept behind a snapshot when the log is compacted; the smaller of both tails wins.
 pub const LOG_TAIL_BYTES: usize = 64 * 1024 * 1024;
 
-/// How many times longer than the interval of snapshots a log may get for replicas that lag.
+/// How many times longer than the interval of snapshots a log may get for replicas that lag, and,
+/// in bytes, for a state machine that does: then a follower takes no more entries until it is
+/// further, and the leader sends them again.
 pub const LOG_LAG_FACTOR: u64 = 4;
 
 /// Most entries a leader keeps for replicas that lag behind the tail.

@@ -157,10 +157,11 @@ impl Core {
             return Err(RaftError::Contract { reason });
         }
         self.applying.reach(index);
+        let last = log.last_index();
+        self.node.mut_store().apply_to(index);
         if self.applying.installing == Some(index) {
             self.applying.installing = None;
         }
-        let last = log.last_index();
         self.node.advance_apply_to(index);
         if self.node.raft.raft_log.last_index() > last {
             // Raft left a joint membership by itself; it does not tell the others before the

@@ -22,6 +22,9 @@ pub(super) struct Cache {
     initial: RaftState,
     truncated: (u64, u64),
     entries: VecDeque<Entry>,
+    /// The last entry that the state machine holds, and the bytes of those after it.
+    applied: u64,
+    unapplied_bytes: usize,
     served: Option<SnapshotMeta>,
     wanted: RefCell<BTreeSet<u64>>,
 }
@@ -37,6 +40,8 @@ impl Cache {
             initial: RaftState::new(hard_state, conf_state),
             truncated: (recovered.truncated_index, recovered.truncated_term),
             entries: VecDeque::new(),
+            applied: recovered.snapshot.index,
+            unapplied_bytes: 0,
             served: (!recovered.snapshot.reference.is_empty()).then_some(recovered.snapshot),
             wanted: RefCell::default(),
         };
@@ -58,14 +63,35 @@ impl Cache {
         let Some(first) = entries.first() else { return };
         assert!(first.index > self.truncated.0 && first.index <= self.last() + 1, "invariant 1");
         while self.last() >= first.index {
-            self.entries.pop_back();
+            let replaced = self.entries.pop_back();
+            self.unapplied_bytes -= replaced.map_or(0, |entry| self.unapplied(&entry));
         }
+        self.unapplied_bytes += entries.iter().map(|entry| self.unapplied(entry)).sum::<usize>();
         self.entries.extend(entries.iter().cloned());
+    }
+
+    /// What an entry adds to the bytes that are not applied.
+    fn unapplied(&self, entry: &Entry) -> usize {
+        if entry.index > self.applied { size(entry) } else { 0 }
+    }
+
+    /// The state machine holds everything up to `index`.
+    pub(super) fn apply_to(&mut self, index: u64) {
+        for index in self.applied + 1..=index {
+            self.unapplied_bytes -= self.entry(index).map_or(0, size);
+        }
+        self.applied = self.applied.max(index);
+    }
+
+    /// The bytes of the entries that the state machine does not hold.
+    pub(super) fn unapplied_bytes(&self) -> usize {
+        self.unapplied_bytes
     }
 
     /// Forgets everything in favour of a received snapshot.
     pub(super) fn reset(&mut self, index: u64, term: u64) {
         self.entries.clear();
+        (self.applied, self.unapplied_bytes) = (index, 0);
         self.truncated = (index, term);
         self.served = None;
     }

@@ -4,7 +4,7 @@ use raft::ReadOnlyOption;
 
 use crate::limits::{
     APPLY_AHEAD_BYTES_MAX, APPLY_AHEAD_ENTRIES_MAX, APPLY_BYTES_MAX, LOG_ENTRIES_MAX,
-    LOG_SNAPSHOT_BYTES, LOG_SNAPSHOT_ENTRIES, LOG_TAIL_BYTES, LOG_TAIL_ENTRIES,
+    LOG_LAG_FACTOR, LOG_SNAPSHOT_BYTES, LOG_SNAPSHOT_ENTRIES, LOG_TAIL_BYTES, LOG_TAIL_ENTRIES,
     MESSAGE_BYTES_TARGET, MESSAGES_IN_FLIGHT_MAX, UNCOMMITTED_BYTES_MAX,
 };
 use crate::raft::RaftError;
@@ -82,6 +82,11 @@ impl Config {
             return refuse("a state machine that is given no entry applies none");
         }
         Ok(())
+    }
+
+    /// The longest log in bytes: see [`LOG_LAG_FACTOR`].
+    pub(super) fn log_bytes_max(&self) -> usize {
+        self.snapshot_bytes.saturating_mul(LOG_LAG_FACTOR as usize)
     }
 
     /// Pre-vote and check-quorum are always on; reads are always confirmed by a quorum, because a

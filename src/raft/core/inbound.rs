@@ -7,6 +7,9 @@
 //! 2. Proposals, reads and leader transfers never arrive as raft messages: raft would forward them
 //!    without an answer, and a repeated read context can make a read stale. Shells route them.
 //! 3. Local messages of raft never arrive from outside.
+//! 4. The log in memory grows no longer than its limit for a state machine that lags: entries are
+//!    dropped then, and the leader sends them again. While nothing waits for the state machine none
+//!    are, so this always ends.
 
 use raft::StateRole;
 use raft::eraftpb::{self, MessageType};
@@ -67,10 +70,17 @@ impl Core {
                     || (message.index <= last && message.reject_hint <= last)
             }
             MessageType::MsgTimeoutNow => self.may_campaign(),
+            MessageType::MsgAppend => message.get_entries().is_empty() || !self.is_overfull(),
             // One installation at a time. The leader sends again.
             MessageType::MsgSnapshot => self.applying.installing.is_none(),
             _ => true,
         }
+    }
+
+    /// Whether the state machine is so far behind that the log must wait for it.
+    fn is_overfull(&self) -> bool {
+        let lags = self.applying.applied < self.node.raft.raft_log.committed;
+        lags && self.node.store().unapplied_bytes() > self.config.log_bytes_max()
     }
 }
 

@@ -17,7 +17,6 @@ use raft::eraftpb;
 
 use super::Core;
 use super::event::Action;
-use crate::limits::LOG_LAG_FACTOR;
 use crate::raft::{RaftError, SnapshotMeta};
 
 /// Snapshots built, wanted and on their way.
@@ -180,7 +179,7 @@ impl Core {
         let tail = tail.max(log.tail_start(index, self.config.tail_bytes));
         let mut target = tail.min(self.applying.applied);
         let longest = log.last().saturating_sub(self.config.log_entries_max);
-        let bytes_max = self.config.snapshot_bytes.saturating_mul(LOG_LAG_FACTOR as usize);
+        let bytes_max = self.config.log_bytes_max();
         let longest = longest.max(log.tail_start(log.last(), bytes_max)).min(target);
         if self.is_leader() {
             let progress = self.node.raft.prs().iter();

@@ -364,6 +364,46 @@ fn a_state_machine_that_lags_is_given_so_many_bytes_and_a_longer_entry_alone() {
     assert_eq!(alone.applied, [2, 3, 4, 5, 6, 7]);
 }
 
+/// Entries of a leader 2 in term 5 after `after`, of which so many are committed.
+fn append(after: (u64, u64), count: u64, commit: u64) -> Event {
+    let entry = |index| {
+        let mut entry = eraftpb::Entry::default();
+        (entry.index, entry.term, entry.data) = (index, 5, vec![1; 100].into());
+        entry
+    };
+    let mut append = eraftpb::Message::default();
+    append.set_msg_type(eraftpb::MessageType::MsgAppend);
+    (append.from, append.to, append.term) = (2, 1, 5);
+    ((append.index, append.log_term), append.commit) = (after, commit);
+    append.set_entries((after.0 + 1..=after.0 + count).map(entry).collect::<Vec<_>>().into());
+    Event::Receive(Message(append))
+}
+
+#[test]
+fn a_follower_whose_state_machine_lags_takes_no_more_entries_than_its_log_may_hold() {
+    let mut config = Config::new(1, 1);
+    (config.seed, config.snapshot_bytes) = (Some(1), 500);
+    let mut alone = Alone::new(&[1, 2]);
+    let founding = Recovered::founding(Membership::of_voters([1, 2]));
+    alone.core = Core::new(config, founding, 1, &quiet()).expect("starts");
+    alone.hold_applied = true;
+    alone.step(append((1, 1), 30, 1));
+    assert_eq!(alone.core.status().last_index, 31, "nothing waits for the state machine");
+    alone.step(append((31, 5), 30, 31));
+    assert_eq!(alone.core.status().last_index, 61);
+    assert_eq!(alone.applied.last(), Some(&31), "and from here on something does");
+    alone.step(append((61, 5), 1, 61));
+    assert_eq!(alone.core.status().last_index, 61, "it is over 2,000 bytes behind");
+    alone.step(append((61, 5), 0, 61));
+    assert_eq!(alone.applied.last(), Some(&61), "a commit index is taken");
+    alone.step(Event::Applied(31));
+    alone.step(append((61, 5), 1, 61));
+    assert_eq!(alone.core.status().last_index, 61, "it still is");
+    alone.step(Event::Applied(50));
+    alone.step(append((61, 5), 1, 61));
+    assert_eq!(alone.core.status().last_index, 62);
+}
+
 #[test]
 fn a_joint_membership_nobody_leaves_is_left_by_the_leader() {
     let mut members = Membership::of_voters([1]);
