@@ -134,8 +134,8 @@ impl<F: Replicated> Replica<F> {
     ) -> Result<(), NodeError> {
         if is_taken {
             self.attempts.forget(to);
-            self.shared.metrics.snapshots_sent.inc();
             self.shared.metrics.snapshots_sent_as_changes.inc_by(u64::from(are_changes));
+            self.shared.metrics.snapshots_sent.inc();
         } else if !are_changes {
             self.check_snapshot(reference);
         }
