@@ -16,16 +16,17 @@ fn one_behind() -> (Group, u64, u64) {
     let group = Group::with(3, SMALL());
     let leader = group.leader();
     let behind = group.other_than(leader);
-    fall_behind(&group, leader, behind);
+    fall_behind(&group, behind);
+    let leader = group.leader();
     (group, leader, behind)
 }
 
-fn fall_behind(group: &Group, leader: u64, behind: u64) {
+fn fall_behind(group: &Group, behind: u64) {
     group.net.isolate(behind);
     let last = group.node(behind).status().raft.last_index;
-    let node = group.node(leader);
     // It waits for whoever answered a moment ago, so it takes a while.
     group::until("the log was compacted", || {
+        let node = group.node(group.leader());
         propose(node, 10);
         node.status().raft.first_index > last + 1
     });
@@ -38,9 +39,10 @@ fn catches_up(group: &Group, behind: u64, with: u64) {
 }
 
 fn propose(node: &Node<Counters>, times: u64) {
-    for _ in 0..times {
-        node.propose(&add("a", 1)).wait().expect("applied").1.expect("taken");
-    }
+    // On a slow machine the leader may change, and the outcome of some be unknown.
+    let applied = |_: &u64| node.propose(&add("a", 1)).wait().is_ok();
+    let count = (0..10 * times).filter(applied).take(times as usize).count();
+    assert_eq!(count as u64, times, "most are applied");
 }
 
 /// Stops a node on a thread of its own, which says when that is done.
@@ -79,7 +81,7 @@ fn a_snapshot_arrives_while_another_is_being_built() {
     files.builds.close();
     propose(group.node(leader), 60);
     files.builds.wait_for_more_than(0);
-    fall_behind(&group, leader, behind);
+    fall_behind(&group, behind);
     group.net.heal();
     catches_up(&group, behind, leader);
     assert_eq!((files.opens.reached(), files.builds.reached()), (1, 1));
@@ -157,7 +159,7 @@ fn a_snapshot_message_with_the_file_of_another_entry_is_refused_and_stops_nobody
     group::until("there is a snapshot", || group.node(leader).status().snapshot_index > 1);
     let (reference, file) = group.files(leader).newest();
     group.net.substitute(reference, &file);
-    fall_behind(&group, leader, behind);
+    fall_behind(&group, behind);
     group.net.heal();
     group.files(behind).adopts.wait_for_more_than(1);
     let node = group.node(behind);
