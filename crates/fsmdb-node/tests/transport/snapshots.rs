@@ -1,5 +1,6 @@
 //! Snapshots: whole or not at all, and no byte twice.
 
+use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::mpsc::{Receiver, channel};
@@ -178,10 +179,13 @@ fn a_partial_file_with_other_bytes_is_found_out_and_let_go() {
     proxy.state.cut_at.store(2 * MIB as u64, SeqCst);
     assert!(!outcome(&send(&nodes[0], snapshot_message(1, 2, 3), path.clone())));
     proxy.state.cut_at.store(NEVER, SeqCst);
+    until("something is written", || !leftovers(&nodes[1]).is_empty());
     let partial = nodes[1].folder.path().join(&leftovers(&nodes[1])[0]);
-    let mut bytes = std::fs::read(&partial).expect("it is there");
-    bytes[99] ^= 1;
-    std::fs::write(&partial, bytes).expect("room on the disk");
+    let has_begun = || partial.metadata().is_ok_and(|found| found.len() >= MIB as u64);
+    until("the first chunk is written", has_begun);
+    let options = std::fs::OpenOptions::new().write(true).open(&partial);
+    let changed = [content[99] ^ 1];
+    options.and_then(|file| file.write_all_at(&changed, 99)).expect("it can be written");
     assert!(!outcome(&send(&nodes[0], snapshot_message(1, 2, 3), path.clone())));
     assert!(nodes[1].recorder.snapshots.lock().expect("sound").is_empty());
     assert!(outcome(&send(&nodes[0], snapshot_message(1, 2, 3), path)), "and begun anew");
