@@ -288,8 +288,8 @@ fn a_commit_index_alone_goes_with_the_next_batch_or_with_a_tick() {
     let written = alone.batches.len();
     let committed = alone.core.status().commit;
     let written_commit = |alone: &Alone| {
-        let states = alone.batches.iter().filter_map(|batch| batch.hard_state);
-        states.last().expect("a term was written").commit
+        let mut states = alone.batches.iter().rev().filter_map(|batch| batch.hard_state);
+        states.next().expect("a term was written").commit
     };
     assert!(!alone.batches[written - 1].entries.is_empty(), "the last batch is the entry's");
     assert!(written_commit(&alone) < committed, "it was not known yet");

@@ -62,12 +62,12 @@ impl<F: Replicated> Inbound for Door<F> {
     }
 
     fn introduced(&self, peer: u64, directory: u128) {
-        // Dropped, it is shown again with the next connection.
-        let _ = self.inbox.offer(Mail::Introduced { peer, directory }, INBOX_MAX);
+        // One for each connection of a peer that is known; none once the raft thread has ended.
+        let _ = self.inbox.post(Mail::Introduced { peer, directory });
     }
 
     fn answered(&self, peer: u64, refusal: Option<Refusal>) {
-        let _ = self.inbox.offer(Mail::Answered { peer, refusal }, INBOX_MAX);
+        let _ = self.inbox.post(Mail::Answered { peer, refusal });
     }
 }
 

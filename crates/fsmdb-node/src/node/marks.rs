@@ -56,8 +56,12 @@ impl Marks {
     /// The machine has been brought to the state of a file: what was held is of another time.
     pub(super) fn begin(&self, base: Snapshot) {
         let is_held = self.entries.is_some() && base.applied().index > 0;
-        let held = Held { base: is_held.then_some(base), ..Held::default() };
-        let before = std::mem::replace(&mut *self.held(), held);
+        let index = base.applied().index;
+        let mut held = self.held();
+        let erased = held.erased.max(index);
+        let now = Held { base: is_held.then_some(base), erased, ..Held::default() };
+        let before = std::mem::replace(&mut *held, now);
+        drop(held);
         drop(before);
     }
 

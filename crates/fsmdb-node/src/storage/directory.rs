@@ -98,11 +98,13 @@ impl DataDir {
         self.record.identity
     }
 
-    /// Random bits of this directory, drawn when it was made: a node that was wiped and came back
-    /// has others.
+    /// What others know this directory by, a hash of random bits that were drawn when it was made:
+    /// a node that was wiped and came back has another.
     #[must_use]
     pub fn incarnation(&self) -> u128 {
-        self.record.incarnation
+        let drawn = self.record.incarnation.to_le_bytes();
+        let hash = blake3::derive_key("fsmdb-node: what others know a directory by", &drawn);
+        hash.first_chunk().map_or(0, |bytes| u128::from_le_bytes(*bytes))
     }
 
     /// The number of this open, from 1; what [`Config::new`](fsmdb::raft::Config::new) wants.
@@ -125,7 +127,8 @@ impl DataDir {
         self.path.join("snapshots")
     }
 
-    /// What marks the records of its log. It is in no message.
+    /// What marks the records of its log: of the random bits, of which only a hash is in any
+    /// message.
     pub(super) fn stamp(&self) -> u64 {
         self.record.incarnation as u64
     }

@@ -45,7 +45,7 @@ const NUMBER_DIGITS: usize = 16;
 
 /// What was found in the newest file of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
+pub(super) enum Verdict {
     Whole,
     /// From there on it was not written whole.
     Torn(u64),
@@ -113,6 +113,9 @@ fn list(folder: &Path, queue: &str) -> Result<Vec<(u64, PathBuf)>, StorageError>
         }
     }
     files.sort_unstable();
+    // What stands before a gap is left over from a purge, and raft-engine does not read it.
+    let gap = files.windows(2).rposition(|pair| pair[0].0 + 1 != pair[1].0);
+    files.drain(..gap.map_or(0, |last| last + 1));
     Ok(files)
 }
 
@@ -140,7 +143,7 @@ fn end_of_records(file: &mut LogFile) -> io::Result<Option<u64>> {
 }
 
 /// What the newest file of what is appended holds.
-fn judge(file: &mut LogFile, stamp: u64) -> io::Result<Verdict> {
+pub(super) fn judge(file: &mut LogFile, stamp: u64) -> io::Result<Verdict> {
     let header = file.header()?;
     let (first, signature) = header.unwrap_or((0, file.signature()));
     let (mut at, mut durable) = (first, 0);
@@ -153,15 +156,19 @@ fn judge(file: &mut LogFile, stamp: u64) -> io::Result<Verdict> {
         at = record.end;
     }
     let is_broken = at < file.length || header.is_none();
-    if is_broken && is_proved_durable(file, at, stamp)? {
+    // Of a file whose header is broken nobody knows which it had.
+    let plain = if header.is_none() { 0 } else { signature };
+    if is_broken && is_proved_durable(file, at, stamp, [signature, plain])? {
         return Ok(Verdict::Damaged(at));
     }
     // An entry that is broken in what was durable is found when it is read, and called by its
-    // index; or nobody needs it any more.
+    // index; or nobody needs it any more. So is one in a record that says nothing of others, as
+    // earlier versions wrote them: what it stands behind may have been durable.
     let mut walked = first;
     while walked < at {
         let Some(record) = file.record(walked)? else { break };
-        if record.start >= durable && !file.are_entries_sound(&record)? {
+        let says_so = record.start >= durable && file.durable_before(&record, stamp)?.is_some();
+        if says_so && !file.are_entries_sound(&record)? {
             return Ok(Verdict::Torn(walked));
         }
         walked = record.end;
@@ -170,16 +177,21 @@ fn judge(file: &mut LogFile, stamp: u64) -> io::Result<Verdict> {
 }
 
 /// Whether a sound record anywhere behind `broken` says that what stood there was durable.
-fn is_proved_durable(file: &mut LogFile, broken: u64, stamp: u64) -> io::Result<bool> {
-    let signatures = [file.signature(), 0];
-    // Records do not overlap, so sound ones have no more to be verified.
+fn is_proved_durable(
+    file: &mut LogFile,
+    broken: u64,
+    stamp: u64,
+    signatures: [u32; 2],
+) -> io::Result<bool> {
+    // Records do not overlap, so sound ones have no more to be verified. What asks for more is a
+    // command that was made for it, and no evidence.
     let mut left = file.length;
     let mut at = broken + 1;
     while let Some(record) = next_header(file, &mut at)? {
         if file.durable_before(&record, stamp)?.is_none_or(|durable| durable <= broken) {
             continue;
         }
-        let Some(rest) = left.checked_sub(record.items_bytes()) else { return Ok(true) };
+        let Some(rest) = left.checked_sub(record.items_bytes()) else { return Ok(false) };
         left = rest;
         if file.are_items_sound(&record, &signatures)? {
             return Ok(true);

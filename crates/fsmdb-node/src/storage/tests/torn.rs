@@ -7,11 +7,12 @@ use std::path::Path;
 use fsmdb::Applied;
 use fsmdb::raft::{Entry, LogError, LogStore, Membership, Recovered};
 
-use super::samples::{Place, SMALL, entry, hard_state, hollow_snapshot};
+use super::samples::{IDENTITY, Place, SMALL, entry, hard_state, hollow_snapshot, quiet};
 use crate::limits::LOG_WINDOW_BYTES;
+use crate::storage::examining::{Verdict, judge};
 use crate::storage::layout::LogFile;
 use crate::storage::record::{Evidence, State};
-use crate::storage::{LogOptions, StorageError};
+use crate::storage::{DataDir, LogOptions, StorageError};
 
 const ONE_FILE: LogOptions =
     LogOptions { file_bytes: 1 << 20, purge_bytes: 1 << 20, prefill_bytes: 0 };
@@ -217,7 +218,8 @@ fn an_open_syncs_what_the_process_before_may_have_only_written() {
 #[test]
 fn what_a_command_says_of_other_records_is_no_evidence() {
     // A record as it stands in the file, but for its stamp; with the right one it is evidence.
-    for (is_known, is_refused) in [(false, false), (true, true)] {
+    // The file of that time, by its number, is needed as well.
+    for (is_known, number, is_refused) in [(false, 1, false), (true, 0, false), (true, 1, true)] {
         let place = Place::new();
         let (_directory, mut log) = place.open_with(ONE_FILE).expect("an empty folder");
         log.found(Membership::of_voters([1, 2, 3])).expect("it is empty");
@@ -228,7 +230,7 @@ fn what_a_command_says_of_other_records_is_no_evidence() {
         let end = forged.len();
         forged[end - 20] ^= u8::from(!is_known);
         let items = u64::from_be_bytes(*forged[8..].first_chunk().expect("a header")) as usize;
-        let checksum = crc32fast::hash(&forged[items..end - 4]) ^ 1;
+        let checksum = crc32fast::hash(&forged[items..end - 4]) ^ number;
         forged[end - 4..].copy_from_slice(&checksum.to_le_bytes());
         log.append(&[entry(2, 1, &forged)], None, false).expect("in order");
         let outer = records(&place).pop().expect("the entry");
@@ -243,6 +245,53 @@ fn what_a_command_says_of_other_records_is_no_evidence() {
             Err(error) => panic!("{error}"),
         }
     }
+}
+
+#[test]
+fn what_a_command_makes_an_open_verify_is_no_evidence() {
+    // Headers in a command, of records that would reach to the end of the one that holds it, and
+    // so borrow its state: more of them than could stand there.
+    let place = Place::new();
+    let (_directory, mut log) = place.open_with(ONE_FILE).expect("an empty folder");
+    log.found(Membership::of_voters([1, 2, 3])).expect("it is empty");
+    log.append(&[entry(2, 1, &[0xEE; 1 << 16])], None, false).expect("in order");
+    let outer = records(&place).pop().expect("the entry");
+    let killed = place.copy();
+    change(&killed.log_files()[0], |bytes| {
+        let within = bytes[outer.clone()].windows(64).position(|part| part == [0xEE; 64]);
+        let first = outer.start + within.expect("the command");
+        for start in (first..first + (1 << 15)).step_by(1 << 10) {
+            let length = (outer.end - start) as u64;
+            bytes[start..start + 8].copy_from_slice(&(length << 8).to_be_bytes());
+            bytes[start + 8..start + 16].copy_from_slice(&16_u64.to_be_bytes());
+        }
+        bytes[outer.start..outer.start + 16].fill(0);
+    });
+    let (_directory, mut log) = killed.open_with(ONE_FILE).expect("it is a torn end");
+    assert_eq!(log.load().expect("it is sound").entries, []);
+}
+
+#[test]
+fn a_record_that_says_nothing_of_others_is_left_to_who_reads_its_entries() {
+    // As an earlier version wrote them, or for another directory.
+    let place = Place::new();
+    written(&place, 4, 0);
+    let records = records(&place);
+    let path = place.log_files().pop().expect("there is one");
+    change(&path, |bytes| bytes[records[3].start + 40] ^= 1);
+    let stamp = DataDir::open(&place.path(), IDENTITY, &quiet()).expect("it is free").stamp();
+    let mut file = LogFile::open(&path, 1).expect("it can be read");
+    let judged = |stamp| judge(&mut file, stamp).expect("it can be read");
+    assert_eq!([stamp, stamp ^ 1].map(judged), [Verdict::Whole, Verdict::Whole]);
+    // Nothing is proved of the last one, but by the stamp that it is ours.
+    change(&path, |bytes| {
+        bytes[records[3].start + 40] ^= 1;
+        bytes[records[5].start + 40] ^= 1;
+    });
+    let mut file = LogFile::open(&path, 1).expect("it can be read");
+    let judged = |stamp| judge(&mut file, stamp).expect("it can be read");
+    let torn = Verdict::Torn(records[5].start as u64);
+    assert_eq!([stamp, stamp ^ 1].map(judged), [torn, Verdict::Whole]);
 }
 
 #[test]
