@@ -279,7 +279,7 @@ fn a_record_that_says_nothing_of_others_is_left_to_who_reads_its_entries() {
     let records = records(&place);
     let path = place.log_files().pop().expect("there is one");
     change(&path, |bytes| bytes[records[3].start + 40] ^= 1);
-    let stamp = DataDir::open(&place.path(), IDENTITY, &quiet()).expect("it is free").stamp();
+    let stamp = DataDir::open(place.path(), IDENTITY, &quiet()).expect("it is free").stamp();
     let mut file = LogFile::open(&path, 1).expect("it can be read");
     let judged = |stamp| judge(&mut file, stamp).expect("it can be read");
     assert_eq!([stamp, stamp ^ 1].map(judged), [Verdict::Whole, Verdict::Whole]);
