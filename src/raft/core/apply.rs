@@ -14,6 +14,7 @@
 use std::collections::VecDeque;
 
 use protobuf::Message as _;
+use raft::ProgressState;
 use raft::eraftpb::{self, ConfChange, ConfChangeSingle, ConfChangeV2, EntryType};
 
 use super::Core;
@@ -130,6 +131,7 @@ impl Core {
     /// by every replica alike, because all of them have the same membership here.
     fn apply_change(&mut self, entry: &eraftpb::Entry) -> Result<Membership, String> {
         let change = parse_change(entry)?;
+        self.tell_of_change();
         let state = self.node.apply_conf_change(&change).map_err(|error| error.to_string())?;
         let membership = Membership::from_raft(&state);
         self.memberships.insert(entry.index, membership.clone());
@@ -141,6 +143,19 @@ impl Core {
             self.node.raft.become_follower(term, raft::INVALID_ID);
         }
         Ok(membership)
+    }
+
+    /// Tells everybody the commit index before a change is made. Whoever is removed by it learns
+    /// that now or never: raft-rs forgets it with the change, and told it nothing while it waited
+    /// for an answer of it.
+    fn tell_of_change(&mut self) {
+        if !self.is_leader() {
+            return;
+        }
+        let progress = self.node.raft.mut_prs().iter_mut();
+        let probed = progress.filter(|(_, peer)| peer.state == ProgressState::Probe);
+        probed.for_each(|(_, peer)| peer.resume());
+        self.node.raft.bcast_append();
     }
 
     /// The state machine holds everything up to `index`.

@@ -1,7 +1,7 @@
 //! One case each: the four defects of raft-rs 0.7 this room works around, and the pitfalls of
 //! driving it that random runs meet too rarely.
 
-use raft::eraftpb;
+use raft::eraftpb::{self, MessageType};
 
 use super::alone::{Alone, quiet};
 use super::world::{End, World};
@@ -303,6 +303,64 @@ fn a_commit_index_alone_goes_with_the_next_batch_or_with_a_tick() {
     assert_eq!(alone.batches.len(), written + 2, "nothing is new");
 }
 
+/// Gives a core an event and answers whatever it asks of its shell; what it sends.
+fn carried_out(core: &mut Core, event: Event) -> Vec<eraftpb::Message> {
+    let (mut events, mut sent) = (std::collections::VecDeque::from([event]), Vec::new());
+    while let Some(event) = events.pop_front() {
+        for action in core.step(event) {
+            match action {
+                Action::Send(message) => sent.push(message.0),
+                Action::Persist(batch) => events.push_back(Event::Persisted(batch.number)),
+                Action::Apply(list) => {
+                    let last = list.last().expect("never empty").entry.index();
+                    events.push_back(Event::Applied(last));
+                }
+                _ => {}
+            }
+        }
+    }
+    sent
+}
+
+#[test]
+fn who_is_removed_is_told_although_it_has_not_answered_for_a_while() {
+    let mut config = Config::new(1, 1);
+    config.seed = Some(1);
+    let founding = Recovered::founding(Membership::of_voters([1, 2, 3]));
+    let mut core = Core::new(config, founding, 1, &quiet()).expect("starts");
+    let mut asked = carried_out(&mut core, Event::Campaign);
+    // The second answers everything, the third nothing.
+    let (mut told, mut index) = (0, 0);
+    for round in 0..20 {
+        let mut next = Vec::new();
+        for message in std::mem::take(&mut asked) {
+            if message.to == 3 {
+                told = told.max(message.commit);
+                continue;
+            }
+            let mut answer = eraftpb::Message::default();
+            (answer.from, answer.to, answer.term) = (2, 1, message.term);
+            answer.set_msg_type(match message.get_msg_type() {
+                MessageType::MsgRequestPreVote => MessageType::MsgRequestPreVoteResponse,
+                MessageType::MsgRequestVote => MessageType::MsgRequestVoteResponse,
+                MessageType::MsgAppend => MessageType::MsgAppendResponse,
+                _ => continue,
+            });
+            answer.index = message.index + message.entries.len() as u64;
+            next.extend(carried_out(&mut core, Event::Receive(Message(answer))));
+        }
+        if round == 10 {
+            assert_eq!(core.status().role, Role::Leader);
+            index = core.status().last_index + 1;
+            let steps = vec![MemberChange::Remove(3)];
+            next.extend(carried_out(&mut core, Event::Change { token: 1, steps }));
+        }
+        asked = next;
+    }
+    assert!(!core.membership().contains(3));
+    assert!(told >= index, "it was told of {told}, and is removed by {index}");
+}
+
 #[test]
 fn nobody_stands_for_election_with_entries_that_are_not_written() {
     // A single voter that still receives entries of a former leader: it would win at once, and
@@ -312,7 +370,7 @@ fn nobody_stands_for_election_with_entries_that_are_not_written() {
     let mut entry = eraftpb::Entry::default();
     (entry.index, entry.term) = (2, 5);
     let mut append = eraftpb::Message::default();
-    append.set_msg_type(eraftpb::MessageType::MsgAppend);
+    append.set_msg_type(MessageType::MsgAppend);
     (append.from, append.to, append.term) = (2, 1, 5);
     (append.index, append.log_term) = (1, 1);
     append.set_entries(vec![entry].into());
@@ -383,7 +441,7 @@ fn append(after: (u64, u64), count: u64, commit: u64) -> Event {
         entry
     };
     let mut append = eraftpb::Message::default();
-    append.set_msg_type(eraftpb::MessageType::MsgAppend);
+    append.set_msg_type(MessageType::MsgAppend);
     (append.from, append.to, append.term) = (2, 1, 5);
     ((append.index, append.log_term), append.commit) = (after, commit);
     append.set_entries((after.0 + 1..=after.0 + count).map(entry).collect::<Vec<_>>().into());
