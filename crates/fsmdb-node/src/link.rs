@@ -52,6 +52,29 @@ pub struct Parcel {
 /// Called with the outcome of one sent snapshot: whether the receiver has all of it, verified.
 pub type SnapshotDone = Box<dyn FnOnce(bool) + Send>;
 
+/// Calls a [`SnapshotDone`] once, whatever becomes of who holds this: dropped, with a failure.
+pub(crate) struct Outcome(Option<SnapshotDone>);
+
+impl Outcome {
+    pub(crate) fn new(done: SnapshotDone) -> Self {
+        Self(Some(done))
+    }
+
+    pub(crate) fn tell(mut self, is_taken: bool) {
+        if let Some(done) = self.0.take() {
+            done(is_taken);
+        }
+    }
+}
+
+impl Drop for Outcome {
+    fn drop(&mut self) {
+        if let Some(done) = self.0.take() {
+            done(false);
+        }
+    }
+}
+
 /// Called with the answer to one request.
 pub type RequestDone = Box<dyn FnOnce(Result<Vec<u8>, LinkError>) + Send>;
 

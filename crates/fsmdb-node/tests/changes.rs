@@ -2,12 +2,13 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests have deadlines")]
 
+mod places;
+
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fsmdb::raft::Consistency;
 use fsmdb::{Applied, Db, Digests, Fsm, Machine, Table, WriteTxn};
@@ -19,8 +20,7 @@ use serde::{Deserialize, Serialize};
 use slog::{Discard, Logger, o};
 use tempfile::TempDir;
 
-/// How long anything may take.
-const LIMIT: Duration = Duration::from_secs(60);
+use crate::places::{LIMIT, places, until};
 
 /// Entries between two snapshots.
 const INTERVAL: u64 = 50;
@@ -64,14 +64,6 @@ impl Fsm for Jobs {
     }
 }
 
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + LIMIT;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "never came: {what}");
-        thread::sleep(Duration::from_millis(5));
-    }
-}
-
 /// Three nodes over directories and TCP.
 struct Group {
     folder: TempDir,
@@ -84,13 +76,7 @@ impl Group {
     /// A filled group of which every node has built a snapshot.
     fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder can be made");
-        // Held until all are known, so that they differ.
-        let bind = |id| (id, TcpListener::bind("127.0.0.1:0").expect("a port"));
-        let held: Vec<_> = (1..=3).map(bind).collect();
-        let address =
-            |(id, held): &(u64, TcpListener)| (*id, held.local_addr().expect("it is bound"));
-        let addresses = held.iter().map(address).collect();
-        drop(held);
+        let addresses = places(1..=3);
         let mut group = Self { folder, addresses, nodes: BTreeMap::new(), written: 0 };
         (1..=3).for_each(|id| group.start(id));
         group.propose(&Command::Fill);

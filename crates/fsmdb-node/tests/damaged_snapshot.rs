@@ -2,12 +2,13 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests have deadlines")]
 
+mod places;
+
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fsmdb::{Applied, Db, Fsm, Machine, Table, WriteTxn};
 use fsmdb_node::node::Options;
@@ -17,8 +18,7 @@ use fsmdb_node::{Node, Sessions, Setup, with_tables};
 use serde::{Deserialize, Serialize};
 use slog::{Discard, Logger, o};
 
-/// How long anything may take.
-const LIMIT: Duration = Duration::from_secs(60);
+use crate::places::{LIMIT, places, until};
 
 /// Entries between two snapshots.
 const EVERY: u64 = 16;
@@ -41,20 +41,6 @@ impl Fsm for Notes {
     fn apply(&self, txn: &mut WriteTxn<'_>, _at: Applied, note: Note) -> Self::Reply {
         txn.upsert(note).map(drop).map_err(|error| error.to_string())
     }
-}
-
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + LIMIT;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "never came: {what}");
-        thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// A free port. Another process can take it before it is used; then the start fails.
-fn address() -> SocketAddr {
-    let held = TcpListener::bind("127.0.0.1:0").expect("a port");
-    held.local_addr().expect("it is bound")
 }
 
 fn start(folder: &Path, id: u64, addresses: &BTreeMap<u64, SocketAddr>) -> Node<Notes> {
@@ -91,7 +77,7 @@ fn newest(folder: &Path, id: u64) -> PathBuf {
 
 fn feeds_a_learner_after(damage: impl FnOnce(&Path)) {
     let folder = tempfile::tempdir().expect("a folder can be made");
-    let addresses = BTreeMap::from([(1, address()), (2, address())]);
+    let addresses = places([1, 2]);
     let leader = start(folder.path(), 1, &addresses);
     until("it leads", || leader.status().is_leader());
     // Before there is a snapshot: one from before would be fit for no learner.

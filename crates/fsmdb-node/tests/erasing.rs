@@ -2,11 +2,12 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests have deadlines")]
 
+mod places;
+
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use fsmdb::raft::Consistency;
@@ -19,8 +20,7 @@ use serde::{Deserialize, Serialize};
 use slog::{Discard, Logger, o};
 use tempfile::TempDir;
 
-/// How long anything may take.
-const LIMIT: Duration = Duration::from_secs(60);
+use crate::places::{LIMIT, places, until};
 
 const CANARY: &str = "canary-5f1c9e07d2b84a63-canary-!";
 
@@ -61,14 +61,6 @@ impl Fsm for Notes {
     }
 }
 
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + LIMIT;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "never came: {what}");
-        thread::sleep(Duration::from_millis(5));
-    }
-}
-
 /// Files below the folder that have the canary in them.
 fn with_canary(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
@@ -96,13 +88,7 @@ struct Group {
 impl Group {
     fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder can be made");
-        // Held until all are known, so that they differ.
-        let bind = |id| (id, TcpListener::bind("127.0.0.1:0").expect("a port"));
-        let held: Vec<_> = (1..=3).map(bind).collect();
-        let address =
-            |(id, held): &(u64, TcpListener)| (*id, held.local_addr().expect("it is bound"));
-        let addresses = held.iter().map(address).collect();
-        drop(held);
+        let addresses = places(1..=3);
         let mut group = Self { folder, addresses, nodes: BTreeMap::new() };
         (1..=3).for_each(|id| group.start(id));
         group

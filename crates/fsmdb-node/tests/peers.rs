@@ -2,11 +2,12 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests have deadlines")]
 
+mod places;
+
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use fsmdb::raft::Consistency;
@@ -19,8 +20,7 @@ use serde::{Deserialize, Serialize};
 use slog::{Discard, Logger, o};
 use tempfile::TempDir;
 
-/// How long anything may take.
-const LIMIT: Duration = Duration::from_secs(60);
+use crate::places::{LIMIT, places, until};
 
 const CLUSTER: u128 = 7;
 
@@ -41,23 +41,6 @@ impl Fsm for Words {
     fn apply(&self, txn: &mut WriteTxn<'_>, _at: Applied, text: String) -> Self::Reply {
         txn.upsert(Word { text }).map(drop).map_err(|error| error.to_string())
     }
-}
-
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + LIMIT;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "never came: {what}");
-        thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// Free ports for these nodes, all different.
-fn places(ids: impl IntoIterator<Item = u64>) -> BTreeMap<u64, SocketAddr> {
-    // Held until all are known, so that they differ.
-    let bind = |id| (id, TcpListener::bind("127.0.0.1:0").expect("a port"));
-    let held: Vec<_> = ids.into_iter().map(bind).collect();
-    let address = |(id, held): &(u64, TcpListener)| (*id, held.local_addr().expect("it is bound"));
-    held.iter().map(address).collect()
 }
 
 fn text(places: &BTreeMap<u64, SocketAddr>) -> BTreeMap<u64, String> {

@@ -20,37 +20,15 @@ use slog::{Logger, warn};
 use super::inbox::Inbox;
 use super::mail::Mail;
 use super::snapshots::SnapshotStore;
-use crate::link::SnapshotDone;
+use crate::link::Outcome;
 use crate::metrics::Metrics;
 
 /// A snapshot that has arrived.
 pub(super) struct Arrival {
     pub(super) message: Message,
     pub(super) file: PathBuf,
-    pub(super) taken: Taken,
-}
-
-/// Answers who handed a file in; dropped, that it was not taken.
-pub(super) struct Taken(Option<SnapshotDone>);
-
-impl Taken {
-    pub(super) fn new(done: SnapshotDone) -> Self {
-        Self(Some(done))
-    }
-
-    fn tell(mut self, is_taken: bool) {
-        if let Some(done) = self.0.take() {
-            done(is_taken);
-        }
-    }
-}
-
-impl Drop for Taken {
-    fn drop(&mut self) {
-        if let Some(done) = self.0.take() {
-            done(false);
-        }
-    }
+    /// Whether it was taken.
+    pub(super) outcome: Outcome,
 }
 
 /// The thread of arrivals.
@@ -70,20 +48,20 @@ impl<R> Adopter<R> {
         }
     }
 
-    fn adopt(&self, Arrival { mut message, file, taken }: Arrival) {
+    fn adopt(&self, Arrival { mut message, file, outcome }: Arrival) {
         let at = Applied { index: message.snapshot_index(), term: message.snapshot_term() };
         match self.store.adopt(at, message.snapshot_reference(), &file) {
             Ok(reference) => {
                 message.set_snapshot_reference(&reference);
                 // The raft thread has ended already, and nobody asks.
                 let _ = self.inbox.post(Mail::Message(message));
-                taken.tell(true);
+                outcome.tell(true);
             }
             Err(error) => {
                 self.metrics.snapshots_refused.inc();
                 warn!(self.logger, "a received snapshot is refused"; "from" => message.from(),
                     "index" => at.index, "term" => at.term, "reason" => %error);
-                taken.tell(false);
+                outcome.tell(false);
             }
         }
     }

@@ -14,12 +14,12 @@ use std::sync::Arc;
 use fsmdb::raft::Message;
 use fsmdb::{Machine, MachineError};
 
-use super::arrivals::{Arrival, Taken};
+use super::arrivals::Arrival;
 use super::inbox::Inbox;
 use super::mail::Mail;
 use super::request::{Answer, Refused, Request, decode, encode};
 use crate::limits::INBOX_MAX;
-use crate::link::{Inbound, Responder, SnapshotDone};
+use crate::link::{Inbound, Outcome, Responder, SnapshotDone};
 use crate::session::{Replicated, Sessions};
 use crate::transport::Refusal;
 
@@ -36,7 +36,7 @@ impl<F: Replicated> Inbound for Door<F> {
     }
 
     fn snapshot(&self, message: Message, path: PathBuf, done: SnapshotDone) {
-        let arrival = Arrival { message, file: path, taken: Taken::new(done) };
+        let arrival = Arrival { message, file: path, outcome: Outcome::new(done) };
         // Dropped, it is not taken.
         let _ = self.inbox.offer(Mail::Snapshot(arrival), INBOX_MAX);
     }

@@ -25,30 +25,7 @@ use super::mesh::{Mesh, Peer};
 use super::partial::Outgoing;
 use super::stream::{FrameReader, write_frames};
 use crate::limits::{SNAPSHOT_CHUNK_TIMEOUT, SNAPSHOT_MESSAGE_BYTES_MAX, SNAPSHOT_TAKE_TIMEOUT};
-use crate::link::{Parcel, SnapshotDone};
-
-/// Who waits for the end of a transfer. Dropped, they learn that it has failed.
-pub(super) struct Sender(Option<SnapshotDone>);
-
-impl Sender {
-    pub(super) fn new(done: SnapshotDone) -> Self {
-        Self(Some(done))
-    }
-
-    fn end(mut self, arrived: bool) {
-        if let Some(done) = self.0.take() {
-            done(arrived);
-        }
-    }
-}
-
-impl Drop for Sender {
-    fn drop(&mut self) {
-        if let Some(done) = self.0.take() {
-            done(false);
-        }
-    }
-}
+use crate::link::{Outcome, Parcel};
 
 /// The one transfer to a peer.
 struct Turn(Arc<Peer>);
@@ -65,7 +42,7 @@ pub(super) async fn send(
     peer: Option<Arc<Peer>>,
     message: Message,
     parcel: Parcel,
-    sender: Sender,
+    outcome: Outcome,
 ) {
     let Some(peer) = peer.filter(|peer| !peer.transferring.swap(true, SeqCst)) else {
         return; // nobody is known there, or another one is on its way: failed
@@ -74,16 +51,16 @@ pub(super) async fn send(
     let peer = &turn.0;
     let begun = Instant::now();
     let form = if parcel.head.is_empty() { "whole" } else { "changes" };
-    let outcome = transfer(&mesh, peer, &message, parcel).await;
-    match &outcome {
-        Ok(sent) => info!(mesh.log, "a snapshot has arrived"; "peer" => peer.id,
-            "index" => message.snapshot_index(), "form" => form, "bytes" => sent,
+    let sent = transfer(&mesh, peer, &message, parcel).await;
+    match &sent {
+        Ok(bytes) => info!(mesh.log, "a snapshot has arrived"; "peer" => peer.id,
+            "index" => message.snapshot_index(), "form" => form, "bytes" => bytes,
             "milliseconds" => begun.elapsed().as_millis()),
         Err(error) => warn!(mesh.log, "a snapshot has not arrived"; "peer" => peer.id,
             "index" => message.snapshot_index(), "form" => form, "reason" => %error),
     }
     drop(turn); // so that who learns of the end can begin anew
-    sender.end(outcome.is_ok());
+    outcome.tell(sent.is_ok());
 }
 
 /// Runs what waits for the disk where no connection waits for it.

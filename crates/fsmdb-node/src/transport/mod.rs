@@ -70,7 +70,7 @@ use crate::limits::{
     MESSAGE_BYTES_MAX, REQUEST_BYTES_MAX, TRANSPORT_DISK_THREADS, TRANSPORT_SHUTDOWN_TIMEOUT,
     TRANSPORT_THREADS,
 };
-use crate::link::{Inbound, LinkError, Parcel, RequestDone, SnapshotDone, Transport};
+use crate::link::{Inbound, LinkError, Outcome, Parcel, RequestDone, SnapshotDone, Transport};
 
 /// The transport of a node over TCP, on threads of its own.
 ///
@@ -211,9 +211,9 @@ impl Transport for TcpTransport {
 
     fn send_parcel(&self, message: Message, parcel: Parcel, done: SnapshotDone) {
         let peer = self.mesh.peer(message.to());
-        let sender = departures::Sender::new(done);
+        let outcome = Outcome::new(done);
         let mesh = Arc::clone(&self.mesh);
-        let sending = departures::send(mesh, peer.clone(), message, parcel, sender);
+        let sending = departures::send(mesh, peer.clone(), message, parcel, outcome);
         let transfer = self.mesh.runtime.spawn(sending);
         if let Some(peer) = peer {
             peer.add_transfer(transfer.abort_handle());
