@@ -51,6 +51,11 @@ pub const PEER_QUEUE_BYTES_MAX: usize = 4 * MESSAGE_BYTES_MAX;
 /// the keep-alive behind them waits.
 pub const BATCH_BYTES_TARGET: usize = 1 << 20;
 
+/// Bytes of a message that the thread which queues it writes itself, when nothing waits before it.
+///
+/// A longer one is left to the threads of the transport, so that the raft thread copies little.
+pub const AT_ONCE_BYTES_MAX: usize = 64 << 10;
+
 /// Requests to one peer that are not answered, and requests of one peer that are being worked on.
 /// Beyond, the next one is told [`LinkError::Full`](crate::link::LinkError::Full).
 pub const REQUESTS_IN_FLIGHT_MAX: usize = 4096;

@@ -256,7 +256,7 @@ impl<F: Replicated> Node<F> {
             directory: Some(directory.incarnation()),
             remembered: remembered(&machine.read(), &recovered.entries),
         };
-        tcp.directories.clone_from(&known.remembered);
+        tcp.directories.clone_from(&known.remembered.directories);
         let (files, arriving) = (directory.snapshots(), directory.path().join(ARRIVING));
         let snapshots = Files {
             links: Links::open(files.folder().to_owned())?,

@@ -11,9 +11,12 @@
 //!    of these shows a certificate with its own name, where certificates are asked for.
 //! 3. A book of a peer counts while that peer has applied more than this node; then the rows of
 //!    this node know as much.
-//! 4. The directories of members that the log of this node has, applied or not, are known before it
+//! 4. An address in the log of this node counts, applied or not: which entries are committed is not
+//!    always known after a start, and a group that has moved, and whose every node goes by the rows
+//!    from before, would never meet to find that out. Once as much is applied, the rows say it.
+//! 5. The directories of members that the log of this node has, applied or not, are known before it
 //!    hears anybody: while it applies its log again, a member that was wiped could get a vote in.
-//! 5. The directory of a member is proposed when every member has shown one: no build that does not
+//! 6. The directory of a member is proposed when every member has shown one: no build that does not
 //!    know such entries has to apply one.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,7 +34,7 @@ use crate::limits::{
     ADDRESS_BYTES_MAX, ADDRESSES_ASKED_TICKS, ADDRESSES_TOLD_MAX, ANNOUNCE_TICKS,
     READ_ATTEMPT_TICKS,
 };
-use crate::session::{EnvelopeRef, MemberRow, Replicated, Sessions, directory_in};
+use crate::session::{EnvelopeRef, MemberRow, OfMember, Replicated, Sessions, of_member_in};
 use crate::transport::Refusal;
 
 /// What a node was told at its start.
@@ -43,19 +46,37 @@ pub(crate) struct Known {
     pub(crate) moved: BTreeMap<u64, String>,
     /// Random bits of the directory of this node, if it has one.
     pub(crate) directory: Option<u128>,
-    /// Directories of members that are in the log, until the database says it.
-    pub(crate) remembered: BTreeMap<u64, u128>,
+    /// What the log says, until the database says it.
+    pub(crate) remembered: Remembered,
 }
 
-/// The directories of members in a database and in the entries that are not applied to it yet.
+/// What a database and the entries that are not applied to it yet say of members.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Remembered {
+    pub(crate) directories: BTreeMap<u64, u128>,
+    /// Addresses in entries, each with its index.
+    addresses: BTreeMap<u64, (u64, String)>,
+}
+
+/// Reads what a database and the entries that are not applied to it yet say of members.
 /// O(members + entries).
-pub(crate) fn remembered(snapshot: &Snapshot, entries: &[Entry]) -> BTreeMap<u64, u128> {
-    let mut remembered = BTreeMap::new();
-    for (id, directory) in entries.iter().filter_map(|entry| directory_in(entry.command()?)) {
-        remembered.entry(id).or_insert(directory);
+pub(crate) fn remembered(snapshot: &Snapshot, entries: &[Entry]) -> Remembered {
+    let Remembered { mut directories, mut addresses } = Remembered::default();
+    let applied = snapshot.applied().index;
+    for entry in entries.iter().filter(|entry| entry.index() > applied) {
+        match entry.command().and_then(of_member_in) {
+            Some(OfMember::Member { id, address: Some(address) }) => {
+                addresses.insert(id, (entry.index(), address));
+            }
+            Some(OfMember::Member { id, address: None }) => drop(addresses.remove(&id)),
+            Some(OfMember::Directory { id, directory }) => {
+                directories.entry(id).or_insert(directory);
+            }
+            None => {}
+        }
     }
-    remembered.extend(written(snapshot));
-    remembered
+    directories.extend(written(snapshot));
+    Remembered { directories, addresses }
 }
 
 /// The directories in the rows of a database.
@@ -116,6 +137,12 @@ impl Book {
                 None => removed.push(row.id),
             }
         }
+        for (id, (index, address)) in &self.known.remembered.addresses {
+            let is_old = *index <= snapshot.applied().index;
+            if !is_old && (!newer.contains(id) || *index > self.told_at) {
+                addresses.insert(*id, address.clone());
+            }
+        }
         addresses.extend(self.known.moved.clone());
         for id in removed {
             addresses.remove(&id);
@@ -138,7 +165,7 @@ impl<F: Replicated> Replica<F> {
         addresses.remove(&self.id);
         let own = self.id;
         self.book.directories.retain(|id, _| *id == own || addresses.contains_key(id));
-        let mut directories = self.book.known.remembered.clone();
+        let mut directories = self.book.known.remembered.directories.clone();
         directories.extend(written(&snapshot));
         let is_stranger = |id: &u64| !addresses.contains_key(id);
         if self.shared.board.status().refused_by.keys().any(is_stranger) {
@@ -148,6 +175,16 @@ impl<F: Replicated> Replica<F> {
         }
         self.transport.set_peers(addresses);
         self.transport.set_directories(directories);
+    }
+
+    /// The entries up to this one are applied: what they say of addresses is in the rows.
+    pub(super) fn went_on(&mut self, applied: u64) {
+        let remembered = &mut self.book.known.remembered.addresses;
+        let count = remembered.len();
+        remembered.retain(|_, (index, _)| *index > applied);
+        if remembered.len() < count {
+            self.connect();
+        }
     }
 
     /// A peer has shown its directory.
@@ -305,7 +342,9 @@ impl<F: Replicated> Replica<F> {
 mod tests {
     use fsmdb::{Applied, Db, Fsm, WriteTxn};
 
-    use super::{BTreeMap, Book, Entry, Known, Machine, Sessions, Snapshot, remembered};
+    use super::{
+        BTreeMap, Book, Entry, Known, Machine, Remembered, Sessions, Snapshot, remembered,
+    };
     use crate::session::{Envelope, with_tables};
 
     struct Nothing;
@@ -339,26 +378,47 @@ mod tests {
         machine.read()
     }
 
-    fn entry(envelope: &Envelope<()>) -> Entry {
+    fn entry(index: u8, envelope: &Envelope<()>) -> Entry {
         let data = encode(envelope);
-        let mut bytes = vec![4 << 3 | 2, u8::try_from(data.len()).expect("short")];
+        let mut bytes = vec![3 << 3, index, 4 << 3 | 2, u8::try_from(data.len()).expect("short")];
         bytes.extend(data);
         Entry::decode(&bytes).expect("an entry")
     }
 
     #[test]
-    fn directories_are_remembered_from_the_log_before_it_is_applied() {
+    fn what_the_log_says_of_members_is_remembered_before_it_is_applied() {
         let directory = |id, directory| Envelope::Directory { id, directory };
         let snapshot = after(&[member(2, Some("row")), directory(2, u128::MAX)]);
         let entries = [
-            entry(&member(3, Some("Directory"))),
-            entry(&Envelope::Plain { command: () }),
-            entry(&directory(3, 7)),
-            entry(&directory(3, 8)),
-            entry(&directory(2, 9)),
+            entry(2, &directory(4, 6)), // applied
+            entry(3, &member(3, Some("Directory"))),
+            entry(4, &Envelope::Plain { command: () }),
+            entry(5, &directory(3, 7)),
+            entry(6, &directory(3, 8)),
+            entry(7, &directory(2, 9)),
+            entry(8, &member(2, Some("before"))),
+            entry(9, &member(2, Some("after"))),
+            entry(10, &member(4, Some("for a while"))),
+            entry(11, &member(4, None)),
         ];
-        let expected = BTreeMap::from([(2, u128::MAX), (3, 7)]);
-        assert_eq!(remembered(&snapshot, &entries), expected);
+        let Remembered { directories, addresses } = remembered(&snapshot, &entries);
+        assert_eq!(directories, [(2, u128::MAX), (3, 7)].into());
+        let expected = [(2, (9, "after".to_owned())), (3, (3, "Directory".to_owned()))];
+        assert_eq!(addresses, expected.into());
+    }
+
+    #[test]
+    fn an_address_in_the_log_goes_before_the_rows_until_as_much_is_applied() {
+        let snapshot = after(&[member(2, Some("row")), member(3, None)]);
+        let addresses = [2, 3, 4].map(|id| (id, (3, "log".to_owned()))).into();
+        let remembered = Remembered { addresses, ..Remembered::default() };
+        let mut book = Book::new(1, Known { remembered, ..Known::default() });
+        assert_eq!(book.addresses(&snapshot), of([(2, "log"), (4, "log")]));
+        (book.told, book.told_at) = (of([(2, "told")]), 3);
+        assert_eq!(book.addresses(&snapshot), of([(2, "told"), (4, "log")]));
+        book.told.clear();
+        let more = after(&[member(2, Some("row")), member(3, None), member(4, Some("row"))]);
+        assert_eq!(book.addresses(&more), of([(2, "row"), (4, "row")]));
     }
 
     #[test]

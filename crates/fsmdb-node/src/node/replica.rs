@@ -211,6 +211,7 @@ impl<F: Replicated> Replica<F> {
             Mail::Persisted(number) => self.step(Event::Persisted(number))?,
             Mail::Applied(index) => {
                 self.step(Event::Applied(index))?;
+                self.went_on(index);
                 self.release_reads();
             }
             Mail::MembersChanged => self.connect(),

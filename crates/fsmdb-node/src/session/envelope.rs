@@ -70,19 +70,22 @@ pub(crate) enum EnvelopeRef<'a, C> {
     Directory { id: u64, directory: u128 },
 }
 
-/// The member and the directory of an encoded [`Envelope::Directory`], or nothing. O(1): no other
-/// command begins with the same bytes.
-pub(crate) fn directory_in(command: &[u8]) -> Option<(u64, u128)> {
-    #[derive(Deserialize)]
-    enum Alone {
-        Directory { id: u64, directory: u128 },
-    }
+/// What an [`Envelope`] says of a member.
+#[derive(Debug, Deserialize)]
+pub(crate) enum OfMember {
+    Member { id: u64, address: Option<String> },
+    Directory { id: u64, directory: u128 },
+}
+
+/// What an encoded [`Envelope`] says of a member, or nothing. O(1): no other command begins with
+/// the same bytes.
+pub(crate) fn of_member_in(command: &[u8]) -> Option<OfMember> {
     // A map of one pair, and its key.
-    if !command.starts_with(b"\x81\xa9Directory") {
+    let begins = [b"\x81\xa6Member".as_slice(), b"\x81\xa9Directory"];
+    if !begins.iter().any(|begin| command.starts_with(begin)) {
         return None;
     }
-    let Alone::Directory { id, directory } = rmp_serde::from_slice(command).ok()?;
-    Some((id, directory))
+    rmp_serde::from_slice(command).ok()
 }
 
 /// What a command of a node is answered.

@@ -16,7 +16,7 @@ mod envelope;
 mod tables;
 
 pub use envelope::{Envelope, EnvelopeReply, Place, SessionRefusal};
-pub(crate) use envelope::{EnvelopeRef, directory_in};
+pub(crate) use envelope::{EnvelopeRef, OfMember, of_member_in};
 pub(crate) use tables::MemberRow;
 pub use tables::with_tables;
 

@@ -255,6 +255,6 @@ impl TcpTransport {
         if encoded.len() > MESSAGE_BYTES_MAX {
             return Err(LinkError::TooLong);
         }
-        peer.messages.push(encoded)
+        peer.messages.push(encoded, &self.mesh.counters)
     }
 }

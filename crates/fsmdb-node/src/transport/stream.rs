@@ -6,10 +6,12 @@
 //! 2. Waiting for a frame can be given up and begun again without losing a byte; writing cannot.
 
 use std::ops::Range;
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::counters::Counters;
@@ -18,9 +20,22 @@ use super::frame::{self, Decoded, Kind};
 use crate::limits::{READ_BYTES, READ_BYTES_KEPT};
 
 /// Both directions of a connection.
-pub(super) trait Duplex: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
+pub(super) trait Duplex: AsyncRead + AsyncWrite + Send + Sync + Unpin {
+    /// The socket once more, if its bytes are those of the connection; writing to it never waits.
+    fn socket(&self) -> Option<std::net::TcpStream> {
+        None
+    }
+}
 
-impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Duplex for T {}
+impl Duplex for TcpStream {
+    fn socket(&self) -> Option<std::net::TcpStream> {
+        self.as_fd().try_clone_to_owned().ok().map(Into::into)
+    }
+}
+
+impl Duplex for tokio_rustls::client::TlsStream<TcpStream> {}
+
+impl Duplex for tokio_rustls::server::TlsStream<TcpStream> {}
 
 /// A connection, encrypted or not.
 pub(super) type Stream = Box<dyn Duplex>;
