@@ -9,11 +9,16 @@ use fsmdb_trial::numbers::Numbers;
 use fsmdb_trial::replicas::Replicas;
 use fsmdb_trial::{search, witnessed};
 
+/// A number that the gate and the long run ask for by this name.
+fn asked(name: &str, default: u64) -> u64 {
+    #[expect(clippy::disallowed_methods, reason = "the gate and the long run ask for more")]
+    let asked = std::env::var(name);
+    asked.ok().and_then(|number| number.parse().ok()).unwrap_or(default)
+}
+
 /// How many replicas are killed, one after the other or all at once.
 fn cycles() -> u64 {
-    #[expect(clippy::disallowed_methods, reason = "the gate and the long run ask for more")]
-    let asked = std::env::var("FSMDB_KILL_CYCLES");
-    asked.ok().and_then(|cycles| cycles.parse().ok()).unwrap_or(20)
+    asked("FSMDB_KILL_CYCLES", 20)
 }
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -21,13 +26,13 @@ const CLIENTS: u64 = 6;
 
 #[test]
 fn nothing_is_lost_or_done_twice_while_replicas_are_killed() {
-    let clock = Clock::start();
+    let (clock, seed) = (Clock::start(), asked("FSMDB_KILL_SEED", 0));
     let directory = tempfile::tempdir().expect("a folder");
     let binary = env!("CARGO_BIN_EXE_fsmdb-replica");
     let mut replicas = Replicas::start(binary, directory.path(), 3, clock).expect("started");
     replicas.leader(PATIENCE).expect("a leader");
-    let load = Load::start(&replicas.addresses(), CLIENTS, 4, 7, clock).expect("clients");
-    let mut numbers = Numbers::new(11);
+    let load = Load::start(&replicas.addresses(), CLIENTS, 4, 7 + seed, clock).expect("clients");
+    let mut numbers = Numbers::new(11 + seed);
     let mut leaders = 0;
     for cycle in 0..cycles() {
         // Work goes on between two kills, or there is nothing to lose.
