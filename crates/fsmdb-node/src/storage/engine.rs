@@ -17,13 +17,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fsmdb::raft::{Entry, HardState, LogError, LogStore, Membership, Recovered, SnapshotMeta};
-use raft_engine::{Command, Config, Engine, LogBatch, ReadableSize, RecoveryMode};
+use raft_engine::{Command, Config, Engine, ReadableSize, RecoveryMode};
 
+use super::draft::Draft;
 use super::durable::{self, failed};
 use super::housekeeping::{Disk, Housekeeper, Shared, words_of};
 use super::record::{
     GROUP, PREVIOUS, SNAPSHOT, STATE, State, StoredEntry, Terms, decode_entry, decode_snapshot,
-    encode_entry, encode_snapshot,
 };
 use super::{DataDir, SnapshotReference, StorageError, examining, scrubbing};
 use crate::limits::{LOG_FILE_BYTES, LOG_PREFILL_BYTES, LOG_PURGE_BYTES, LOG_RECOVERY_THREADS};
@@ -153,7 +153,7 @@ impl EngineLog {
                 let reason = "entries without a state".to_owned();
                 return Err(StorageError::BrokenLog { path: folder, reason });
             }
-            put(&shared, LogBatch::default(), &State::default(), true)?;
+            Draft::default().write(&shared, &State::default(), true)?;
         }
         if !directory.has_log() {
             directory.begin_log()?;
@@ -203,9 +203,9 @@ impl EngineLog {
         let Recovered { hard_state, snapshot, truncated_index, truncated_term, .. } =
             Recovered::founding(membership);
         let state = State { hard_state, truncated_index, truncated_term, last_index: 1 };
-        let mut write = LogBatch::default();
-        add_snapshot(&mut write, SNAPSHOT, &snapshot)?;
-        put(&self.shared, write, &state, true)?;
+        let mut draft = Draft::default();
+        draft.snapshot(SNAPSHOT, &snapshot)?;
+        draft.write(&self.shared, &state, true)?;
         (self.state, self.snapshot, self.recovered) = (state, snapshot, None);
         Ok(())
     }
@@ -222,7 +222,7 @@ impl EngineLog {
         sync: bool,
     ) -> Result<(), LogError> {
         let mut state = self.state;
-        let mut write = LogBatch::default();
+        let mut draft = Draft::default();
         let mut terms = Vec::new();
         for &(entries, hard_state) in batches {
             for (at, entry) in entries.iter().enumerate() {
@@ -237,10 +237,10 @@ impl EngineLog {
                 state.last_index = index;
                 terms.push((index, entry.term()));
             }
-            add_entries(&mut write, entries)?;
+            draft.entries(entries)?;
             state.hard_state = hard_state.unwrap_or(state.hard_state);
         }
-        put(&self.shared, write, &state, sync)?;
+        draft.write(&self.shared, &state, sync)?;
         for (index, term) in terms {
             self.terms.push(index, term);
         }
@@ -323,10 +323,10 @@ impl LogStore for EngineLog {
         let SnapshotMeta { index, term, .. } = *snapshot;
         let state =
             State { hard_state, truncated_index: index, truncated_term: term, last_index: index };
-        let mut write = LogBatch::default();
-        write.add_command(GROUP, Command::Clean);
-        add_snapshot(&mut write, SNAPSHOT, snapshot)?;
-        put(&self.shared, write, &state, true)?;
+        let mut draft = Draft::default();
+        draft.command(Command::Clean);
+        draft.snapshot(SNAPSHOT, snapshot)?;
+        draft.write(&self.shared, &state, true)?;
         self.terms = Terms::default();
         // The one before is no way back: the entries that lead from there to here are forgotten.
         (self.state, self.snapshot, self.previous) = (state, snapshot.clone(), None);
@@ -343,19 +343,19 @@ impl LogStore for EngineLog {
             return Err(LogError::OutOfOrder { index, first, last });
         }
         let mut state = self.state;
-        let mut write = LogBatch::default();
+        let mut draft = Draft::default();
         if index > truncated_index {
             state.truncated_index = index;
             state.truncated_term = self.terms.get(index).unwrap_or(state.truncated_term);
-            write.add_command(GROUP, Command::Compact { index: index + 1 });
+            draft.command(Command::Compact { index: index + 1 });
         }
         let mut previous = self.previous.clone();
         if self.snapshot.index > 0 && self.snapshot.index < snapshot.index {
-            add_snapshot(&mut write, PREVIOUS, &self.snapshot)?;
+            draft.snapshot(PREVIOUS, &self.snapshot)?;
             previous = Some(self.snapshot.clone());
         }
-        add_snapshot(&mut write, SNAPSHOT, snapshot)?;
-        put(&self.shared, write, &state, true)?;
+        draft.snapshot(SNAPSHOT, snapshot)?;
+        draft.write(&self.shared, &state, true)?;
         self.terms.forget(state.truncated_index);
         (self.state, self.snapshot, self.previous) = (state, snapshot.clone(), previous);
         self.recovered = None;
@@ -388,39 +388,6 @@ pub(super) fn open_engine(
     // It syncs the folder when it begins another file, and not when it begins the first.
     durable::sync_folder(folder)?;
     Ok(engine)
-}
-
-/// Adds entries that follow each other.
-pub(super) fn add_entries(write: &mut LogBatch, entries: &[Entry]) -> Result<(), LogError> {
-    let messages = entries.iter().map(encode_entry).collect::<Result<Vec<_>, _>>()?;
-    let added = write.add_entries::<StoredEntry>(GROUP, &messages);
-    added.map_err(|error| LogError::Write { reason: error.to_string() })
-}
-
-pub(super) fn add_snapshot(
-    write: &mut LogBatch,
-    name: &[u8],
-    snapshot: &SnapshotMeta,
-) -> Result<(), LogError> {
-    let put = write.put(GROUP, name.to_vec(), encode_snapshot(snapshot)?);
-    put.map_err(|error| LogError::Write { reason: error.to_string() })
-}
-
-/// Writes a record with the state after it, the last thing in it. raft-engine syncs nothing with an
-/// empty record; this one never is.
-pub(super) fn put(
-    shared: &Shared,
-    mut write: LogBatch,
-    state: &State,
-    sync: bool,
-) -> Result<(), LogError> {
-    let state = state.encode(shared.evidence());
-    let bytes = shared.write(|engine| {
-        write.put(GROUP, STATE.to_vec(), state)?;
-        engine.write(&mut write, sync)
-    })?;
-    shared.written(bytes, sync);
-    Ok(())
 }
 
 fn load(shared: &Shared) -> Result<Loaded, LogError> {
@@ -467,7 +434,7 @@ fn forget_again(shared: &Shared, state: &State) -> Result<(), LogError> {
     if first.is_none_or(|first| first > state.truncated_index) {
         return Ok(());
     }
-    let mut write = LogBatch::default();
-    write.add_command(GROUP, Command::Compact { index: state.truncated_index + 1 });
-    put(shared, write, state, true)
+    let mut draft = Draft::default();
+    draft.command(Command::Compact { index: state.truncated_index + 1 });
+    draft.write(shared, state, true)
 }

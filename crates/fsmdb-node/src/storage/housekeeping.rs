@@ -152,8 +152,7 @@ pub(super) struct Shared {
     pub(super) snapshots: PathBuf,
     lock: Arc<File>,
     stamp: u64,
-    /// Bytes of records since the last sync. Until the first one after the engine was opened it is
-    /// beyond any file: nothing that stands in one is vouched for.
+    /// Bytes of records since the last sync. What an open has read is durable.
     unsynced: AtomicU64,
 }
 
@@ -177,18 +176,20 @@ impl Shared {
             snapshots,
             lock,
             stamp,
-            unsynced: AtomicU64::new(u64::MAX),
+            unsynced: AtomicU64::new(0),
         }
     }
 
-    /// What the next record says of those before it. One thread writes at a time.
-    pub(super) fn evidence(&self) -> Evidence {
-        Evidence { stamp: self.stamp, unsynced: self.unsynced.load(Ordering::Relaxed) }
+    /// What the next record, with so many bytes of entries, says of those before it. One thread
+    /// writes at a time.
+    pub(super) fn evidence(&self, entries_bytes: u64) -> Evidence {
+        let unsynced = self.unsynced.load(Ordering::Relaxed);
+        Evidence { stamp: self.stamp, unsynced, entries_bytes }
     }
 
     /// Notes a record that was written.
     pub(super) fn written(&self, bytes: usize, is_synced: bool) {
-        let unsynced = self.evidence().unsynced.saturating_add(bytes as u64);
+        let unsynced = self.unsynced.load(Ordering::Relaxed).saturating_add(bytes as u64);
         self.unsynced.store(if is_synced { 0 } else { unsynced }, Ordering::Relaxed);
     }
 
@@ -205,7 +206,7 @@ impl Shared {
     ) -> Result<(), StorageError> {
         let mut engine = self.engine.write().unwrap_or_else(PoisonError::into_inner);
         let old = engine.take();
-        self.unsynced.store(u64::MAX, Ordering::Relaxed);
+        self.unsynced.store(0, Ordering::Relaxed);
         match catch_unwind(AssertUnwindSafe(|| open(old))) {
             Ok(opened) => *engine = Some(opened?),
             Err(panic) => return Err(LogError::Write { reason: words_of(&*panic) }.into()),

@@ -61,6 +61,12 @@ impl Record {
         is_record.then(|| Self { start, items: start + items, end: start + own })
     }
 
+    /// Bytes of its entries.
+    fn entries_bytes(&self) -> u64 {
+        let bytes = self.items - self.start - RECORD_HEADER_BYTES as u64;
+        bytes.saturating_sub(CHECKSUM_BYTES)
+    }
+
     /// Bytes of its items and their checksum.
     pub(super) fn items_bytes(&self) -> u64 {
         self.end - self.items
@@ -128,7 +134,9 @@ impl LogFile {
         let mut item = [0; STATE_ITEM_BYTES];
         self.file.seek(SeekFrom::Start(record.end - bytes))?;
         self.file.read_exact(&mut item)?;
-        let evidence = Evidence::find(&item).filter(|evidence| evidence.stamp == stamp);
+        let entries_bytes = record.entries_bytes();
+        let evidence = Evidence::find(&item)
+            .filter(|evidence| evidence.stamp == stamp && evidence.entries_bytes == entries_bytes);
         Ok(evidence.map(|evidence| record.start.saturating_sub(evidence.unsynced)))
     }
 

@@ -26,6 +26,7 @@
 //!    only `layout` knows its files; only `record` names `protobuf`.
 
 mod directory;
+mod draft;
 mod durable;
 mod engine;
 mod error;

@@ -29,12 +29,13 @@ pub(super) const SNAPSHOT: &[u8] = b"snapshot";
 /// The name of the snapshot before it.
 pub(super) const PREVIOUS: &[u8] = b"previous";
 
-const STATE_VERSION: u8 = 2;
-const STATE_BYTES: usize = 1 + 8 * 8;
+const STATE_VERSION: u8 = 3;
+const STATE_BYTES: usize = 1 + 9 * 8;
 
-/// A state that says nothing of the records before it.
-const STATE_VERSION_1: u8 = 1;
-const STATE_BYTES_1: usize = 1 + 6 * 8;
+/// Bytes of what a state says of the log. It stands alone, or before other words about the records
+/// before it, in states of earlier versions.
+const STATE_OWN_BYTES: usize = 1 + 6 * 8;
+const STATES_BEFORE: [(u8, usize); 2] = [(1, STATE_OWN_BYTES), (2, 1 + 8 * 8)];
 
 /// What stands before an encoded state in a record of raft-engine: the group, that this is a value
 /// and that it is put, the name, the length.
@@ -98,6 +99,9 @@ pub(super) struct Evidence {
     pub(super) stamp: u64,
     /// Bytes of the records before that were not made durable yet.
     pub(super) unsynced: u64,
+    /// Bytes of the entries of the record that says this. A command can hold the header of another
+    /// record that ends where its own does; that one would have fewer.
+    pub(super) entries_bytes: u64,
 }
 
 impl Evidence {
@@ -108,8 +112,9 @@ impl Evidence {
         if state.len() != STATE_BYTES || state[0] != STATE_VERSION {
             return None;
         }
-        let mut numbers = numbers(&state[STATE_BYTES_1..]);
-        Some(Self { stamp: numbers.next()?, unsynced: numbers.next()? })
+        let mut numbers = numbers(&state[STATE_OWN_BYTES..]);
+        let (stamp, unsynced) = (numbers.next()?, numbers.next()?);
+        Some(Self { stamp, unsynced, entries_bytes: numbers.next()? })
     }
 }
 
@@ -124,7 +129,7 @@ impl State {
     pub(super) fn encode(&self, evidence: Evidence) -> Vec<u8> {
         let HardState { term, vote, commit } = self.hard_state;
         let log = [self.truncated_index, self.truncated_term, self.last_index];
-        let written = [evidence.stamp, evidence.unsynced];
+        let written = [evidence.stamp, evidence.unsynced, evidence.entries_bytes];
         let all = [term, vote, commit].into_iter().chain(log).chain(written);
         let mut bytes = vec![STATE_VERSION];
         bytes.extend(all.flat_map(u64::to_le_bytes));
@@ -133,7 +138,7 @@ impl State {
 
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, LogError> {
         let form = (bytes.first().copied().unwrap_or_default(), bytes.len());
-        if form != (STATE_VERSION, STATE_BYTES) && form != (STATE_VERSION_1, STATE_BYTES_1) {
+        if form != (STATE_VERSION, STATE_BYTES) && !STATES_BEFORE.contains(&form) {
             let reason = "its state is of another version of this program".to_owned();
             return Err(LogError::Corrupt { index: 0, reason });
         }

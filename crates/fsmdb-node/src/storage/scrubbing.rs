@@ -21,10 +21,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use fsmdb::raft::{Entry, LogError, SnapshotMeta};
-use raft_engine::LogBatch;
 
+use super::draft::Draft;
 use super::durable::{self, PARTIAL, failed};
-use super::engine::{EngineLog, Loaded, add_entries, add_snapshot, open_engine, put, read};
+use super::engine::{EngineLog, Loaded, open_engine, read};
 use super::housekeeping::Shared;
 use super::record::{SNAPSHOT, State};
 use super::{LogOptions, StorageError};
@@ -94,11 +94,11 @@ impl EngineLog {
 fn fill(shared: &Shared, snapshot: &SnapshotMeta, loaded: &Loaded) -> Result<(), LogError> {
     let entries = &loaded.recovered.entries;
     let mut state = State { last_index: loaded.state.truncated_index, ..loaded.state };
-    let mut write = LogBatch::default();
+    let mut draft = Draft::default();
     if snapshot.index > 0 {
-        add_snapshot(&mut write, SNAPSHOT, snapshot)?;
+        draft.snapshot(SNAPSHOT, snapshot)?;
     }
-    put(shared, write, &state, entries.is_empty())?;
+    draft.write(shared, &state, entries.is_empty())?;
     let mut rest = &entries[..];
     while !rest.is_empty() {
         let mut bytes = 0;
@@ -108,10 +108,10 @@ fn fill(shared: &Shared, snapshot: &SnapshotMeta, loaded: &Loaded) -> Result<(),
         };
         let count = rest.iter().take_while(fits).count().max(1);
         let (part, after) = rest.split_at(count);
-        let mut write = LogBatch::default();
-        add_entries(&mut write, part)?;
+        let mut draft = Draft::default();
+        draft.entries(part)?;
         state.last_index += part.len() as u64;
-        put(shared, write, &state, after.is_empty())?;
+        draft.write(shared, &state, after.is_empty())?;
         rest = after;
     }
     Ok(())

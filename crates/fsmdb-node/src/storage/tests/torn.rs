@@ -226,9 +226,9 @@ fn what_a_command_says_of_other_records_is_no_evidence() {
         let record = records(&place).pop().expect("the founding");
         let file = fs::read(&place.log_files()[0]).expect("it is there");
         let mut forged = file[record].to_vec();
-        // At the end stand the stamp, the unsynced bytes and the checksum.
+        // At the end stand the stamp, two numbers and the checksum.
         let end = forged.len();
-        forged[end - 20] ^= u8::from(!is_known);
+        forged[end - 28] ^= u8::from(!is_known);
         let items = u64::from_be_bytes(*forged[8..].first_chunk().expect("a header")) as usize;
         let checksum = crc32fast::hash(&forged[items..end - 4]) ^ number;
         forged[end - 4..].copy_from_slice(&checksum.to_le_bytes());
@@ -269,6 +269,46 @@ fn what_a_command_makes_an_open_verify_is_no_evidence() {
     });
     let (_directory, mut log) = killed.open_with(ONE_FILE).expect("it is a torn end");
     assert_eq!(log.load().expect("it is sound").entries, []);
+}
+
+#[test]
+fn a_command_that_borrows_the_state_of_its_own_record_is_no_evidence() {
+    // The header of a record that begins within the command and has the items of the one that
+    // holds it: what that says would be of what stands before the header.
+    let place = Place::new();
+    let (_directory, mut log) = place.open_with(ONE_FILE).expect("an empty folder");
+    log.found(Membership::of_voters([1, 2, 3])).expect("it is empty");
+    let mut record = |command: &[u8], sync| {
+        log.append(&[entry(2, 1, command)], None, sync).expect("in order");
+        let record = records(&place).pop().expect("the entry");
+        let file = fs::read(&place.log_files()[0]).expect("it is there");
+        let within = file[record.clone()].windows(64).position(|part| part == [0xEE; 64]);
+        (record, file, within.expect("the command"))
+    };
+    let mut command = vec![0xEE; 1000];
+    let (outer, file, within) = record(&command, true);
+    let length = (outer.len() - within) as u64;
+    let items = u64::from_be_bytes(*file[outer.start + 8..].first_chunk().expect("a header"));
+    command[..8].copy_from_slice(&(length << 8).to_be_bytes());
+    command[8..16].copy_from_slice(&(items - within as u64).to_be_bytes());
+    let (outer, ..) = record(&command, false);
+    let killed = place.copy();
+    change(&killed.log_files()[0], |bytes| bytes[outer.start..outer.start + 20].fill(0));
+    let (_directory, mut log) = killed.open_with(ONE_FILE).expect("it is a torn end");
+    assert_eq!(log.load().expect("it is sound").entries.len(), 1);
+}
+
+#[test]
+fn the_first_record_after_an_open_says_that_what_it_found_was_durable() {
+    let place = Place::new();
+    written(&place, 2, 0);
+    let last = records(&place).pop().expect("several");
+    let (directory, mut log) = place.open_with(ONE_FILE).expect("it is sound");
+    log.append(&[], Some(hard_state(2, 2, 1)), true).expect("in order");
+    drop((directory, log));
+    change(&place.log_files()[0], |bytes| bytes[last.start + 3] ^= 1);
+    let error = place.open_with(ONE_FILE).expect_err("it was synced");
+    assert!(error.to_string().contains(&format!("byte {},", last.start)), "{error}");
 }
 
 #[test]
@@ -351,12 +391,14 @@ fn a_header_of_a_file_that_was_changed_is_refused() {
 #[test]
 fn a_state_that_says_nothing_of_other_records_can_be_read() {
     let state = State { hard_state: hard_state(3, 2, 9), last_index: 12, ..State::default() };
-    let evidence = Evidence { stamp: 7, unsynced: 80 };
+    let evidence = Evidence { stamp: 7, unsynced: 80, entries_bytes: 0 };
     let written = state.encode(evidence);
     assert_eq!(State::decode(&written), Ok(state));
-    let mut earlier = written[..written.len() - 16].to_vec();
-    earlier[0] = 1;
-    assert_eq!(State::decode(&earlier), Ok(state));
-    assert!(State::decode(&written[..written.len() - 16]).is_err());
+    for (version, fewer) in [(1, 24), (2, 8)] {
+        let mut earlier = written[..written.len() - fewer].to_vec();
+        assert!(State::decode(&earlier).is_err());
+        earlier[0] = version;
+        assert_eq!(State::decode(&earlier), Ok(state));
+    }
     assert!(State::decode(&[]).is_err());
 }
