@@ -60,7 +60,9 @@ impl Promise {
     pub(crate) fn answered(&mut self, batch: &Batch) {
         self.unsynced = batch.hard_state.or(self.unsynced);
         if let Some((meta, beside)) = &batch.snapshot {
-            self.last = self.last.max((meta.term, meta.index));
+            // Entries that it contradicts go, although their terms may be later: nobody committed
+            // them.
+            self.last = (meta.term, meta.index);
             self.hard_state = *beside;
         }
         if batch.must_sync {
