@@ -213,6 +213,11 @@ pub const STOP_HANDOVER_MAX: Duration = Duration::from_secs(3);
 /// nobody.
 pub const ADDRESSES_ASKED_TICKS: u32 = 30;
 
+/// Ticks for which a peer is looked for at the address that the log gave at the start, and then for
+/// as long at the one that the database gives, while it is reached at neither: an election timeout,
+/// in which a connection is tried several times.
+pub const ADDRESS_TRIED_TICKS: u32 = 10;
+
 /// Members in an address book that is taken from a peer; a longer one is not taken. No group has so
 /// many.
 pub const ADDRESSES_TOLD_MAX: usize = 1024;

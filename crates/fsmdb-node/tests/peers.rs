@@ -10,9 +10,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use fsmdb::raft::{Consistency, HardState, LogStore as _, Recovered};
+use fsmdb::raft::{Consistency, Entry, HardState, LogStore as _, Recovered};
 use fsmdb::{Applied, Db, Fsm, Machine, Table, WriteTxn};
 use fsmdb_node::node::{Options, SessionError};
+use fsmdb_node::session::Envelope;
 use fsmdb_node::storage::{DataDir, EngineLog, Identity, LogOptions};
 use fsmdb_node::transport::{Refusal, Security, TlsConfig, node_name};
 use fsmdb_node::{Node, Sessions, Setup, with_tables};
@@ -133,16 +134,43 @@ impl Group {
         self.nodes.remove(&id).expect("it runs").stop();
     }
 
-    /// Takes from the log of a node that is stopped what it says is committed, as a crash may do.
-    fn forget_commit(&self, id: u64) {
+    /// Changes the log of a node that is stopped.
+    fn change_log(&self, id: u64, change: impl FnOnce(&mut EngineLog, Recovered)) {
         let identity = Identity { cluster: CLUSTER, node: id };
         let logger = Logger::root(Discard, o!());
         let mut directory = DataDir::open(self.path(id), identity, &logger).expect("its own");
         let mut log = EngineLog::open(&mut directory, LogOptions::default()).expect("a sound log");
-        let Recovered { hard_state, snapshot, entries, .. } = log.load().expect("a sound log");
-        assert!(!entries.is_empty());
-        let hard_state = HardState { commit: snapshot.index, ..hard_state };
-        log.append(&[], Some(hard_state), true).expect("written");
+        let recovered = log.load().expect("a sound log");
+        change(&mut log, recovered);
+    }
+
+    /// Takes from a log what it says is committed, as a crash may do.
+    fn forget_commit(&self, id: u64) {
+        self.change_log(id, |log, Recovered { hard_state, snapshot, entries, .. }| {
+            assert!(!entries.is_empty());
+            let hard_state = HardState { commit: snapshot.index, ..hard_state };
+            log.append(&[], Some(hard_state), true).expect("written");
+        });
+    }
+
+    /// Appends to the log of a leader where members are, as it does when nobody hears it any more.
+    fn append_unheard(&self, id: u64, addresses: &BTreeMap<u64, SocketAddr>) {
+        self.change_log(id, |log, Recovered { hard_state, entries, .. }| {
+            let last = entries.last().expect("it worked").index();
+            let entry = |(index, (member, address)): (u64, (&u64, &SocketAddr))| {
+                let said = Envelope::Member { id: *member, address: Some(address.to_string()) };
+                let data = Machine::<Sessions<Words>>::encode(&said).expect("short");
+                let mut bytes = Vec::new();
+                for (field, number) in [(2, hard_state.term), (3, index)] {
+                    bytes.extend([field << 3, u8::try_from(number).expect("small")]);
+                }
+                bytes.extend([4 << 3 | 2, u8::try_from(data.len()).expect("short")]);
+                bytes.extend(data);
+                Entry::decode(&bytes).expect("an entry")
+            };
+            let unheard: Vec<_> = (last + 1..).zip(addresses).map(entry).collect();
+            log.append(&unheard, None, true).expect("written");
+        });
     }
 
     fn path(&self, id: u64) -> PathBuf {
@@ -282,4 +310,27 @@ fn a_group_on_other_addresses_is_found_where_its_members_say_that_they_moved() {
     ids.iter().for_each(|id| group.start(*id));
     group.say(3, "again");
     until("all are there", || ids.iter().all(|id| group.hears(*id, "again")));
+}
+
+#[test]
+fn addresses_in_a_log_that_nobody_committed_hold_up_nobody() {
+    let mut group = Group::new(None);
+    group.say(1, "early");
+    let founded = group.founders.clone();
+    until("addresses are written down", || {
+        let knows = |node: &Node<Words>, id| node.address_of(id) == founded.get(&id).cloned();
+        group.nodes.values().all(|node| (1..=3).all(|id| knows(node, id)))
+    });
+    if !group.nodes[&1].status().is_leader() {
+        group.nodes[&2].transfer(1).wait().expect("handed over");
+    }
+    until("it leads", || group.nodes[&1].status().is_leader());
+    [2, 3, 1].iter().for_each(|id| group.stop(*id));
+    // Nobody listens there.
+    group.append_unheard(1, &places([2, 3]));
+    [2, 3].iter().for_each(|id| group.start(*id));
+    group.say(2, "without it");
+    group.start(1);
+    until("it finds them where they are", || group.hears(1, "without it"));
+    assert_eq!(group.nodes[&1].address_of(2), founded.get(&2).cloned());
 }

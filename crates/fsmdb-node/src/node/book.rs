@@ -11,9 +11,8 @@
 //!    of these shows a certificate with its own name, where certificates are asked for.
 //! 3. A book of a peer counts while that peer has applied more than this node; then the rows of
 //!    this node know as much.
-//! 4. An address in the log of this node counts, applied or not: which entries are committed is not
-//!    always known after a start, and a group that has moved, and whose every node goes by the rows
-//!    from before, would never meet to find that out. Once as much is applied, the rows say it.
+//! 4. An address that the log had at the start is tried as well, by turns while a peer cannot be
+//!    reached, until as much is applied; nobody is told of it.
 //! 5. The directories of members that the log of this node has, applied or not, are known before it
 //!    hears anybody: while it applies its log again, a member that was wiped could get a vote in.
 //! 6. The directory of a member is proposed when every member has shown one: no build that does not
@@ -22,19 +21,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use fsmdb::raft::{Entry, Role};
+use fsmdb::raft::Role;
 use fsmdb::{Machine, Snapshot};
 
 use super::clock;
 use super::job::{Job, Waiter};
 use super::mail::Mail;
+use super::remembered::{Remembered, written};
 use super::replica::{Replica, all_of};
 use super::request::{Answer, Request, decode, encode};
 use crate::limits::{
-    ADDRESS_BYTES_MAX, ADDRESSES_ASKED_TICKS, ADDRESSES_TOLD_MAX, ANNOUNCE_TICKS,
-    READ_ATTEMPT_TICKS,
+    ADDRESS_BYTES_MAX, ADDRESS_TRIED_TICKS, ADDRESSES_ASKED_TICKS, ADDRESSES_TOLD_MAX,
+    ANNOUNCE_TICKS, READ_ATTEMPT_TICKS,
 };
-use crate::session::{EnvelopeRef, MemberRow, OfMember, Replicated, Sessions, of_member_in};
+use crate::session::{EnvelopeRef, MemberRow, Replicated, Sessions};
 use crate::transport::Refusal;
 
 /// What a node was told at its start.
@@ -50,41 +50,6 @@ pub(crate) struct Known {
     pub(crate) remembered: Remembered,
 }
 
-/// What a database and the entries that are not applied to it yet say of members.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Remembered {
-    pub(crate) directories: BTreeMap<u64, u128>,
-    /// Addresses in entries, each with its index.
-    addresses: BTreeMap<u64, (u64, String)>,
-}
-
-/// Reads what a database and the entries that are not applied to it yet say of members.
-/// O(members + entries).
-pub(crate) fn remembered(snapshot: &Snapshot, entries: &[Entry]) -> Remembered {
-    let Remembered { mut directories, mut addresses } = Remembered::default();
-    let applied = snapshot.applied().index;
-    for entry in entries.iter().filter(|entry| entry.index() > applied) {
-        match entry.command().and_then(of_member_in) {
-            Some(OfMember::Member { id, address: Some(address) }) => {
-                addresses.insert(id, (entry.index(), address));
-            }
-            Some(OfMember::Member { id, address: None }) => drop(addresses.remove(&id)),
-            Some(OfMember::Directory { id, directory }) => {
-                directories.entry(id).or_insert(directory);
-            }
-            None => {}
-        }
-    }
-    directories.extend(written(snapshot));
-    Remembered { directories, addresses }
-}
-
-/// The directories in the rows of a database.
-fn written(snapshot: &Snapshot) -> BTreeMap<u64, u128> {
-    let rows = snapshot.table::<MemberRow>();
-    rows.iter().filter_map(|row| Some((row.id, row.directory()?))).collect()
-}
-
 /// What the raft thread knows of members, beside the rows.
 pub(super) struct Book {
     known: Known,
@@ -93,6 +58,9 @@ pub(super) struct Book {
     told_at: u64,
     /// Directories that were shown since the start, this node's own among them.
     directories: BTreeMap<u64, u128>,
+    /// Whose address in the log is not tried at the moment, and the ticks since which it is so.
+    doubted: BTreeSet<u64>,
+    doubted_at: BTreeMap<u64, u64>,
     /// Who was removed since the start, a few bytes each, until their rows say so.
     gone: BTreeSet<u64>,
     /// The ticks at which this node announced, heard of a leader, and asked for addresses.
@@ -105,8 +73,20 @@ impl Book {
     pub(super) fn new(id: u64, known: Known) -> Self {
         let directories = known.directory.map(|own| (id, own)).into_iter().collect();
         let (told, gone) = (BTreeMap::new(), BTreeSet::new());
+        let (doubted, doubted_at) = (BTreeSet::new(), BTreeMap::new());
         let (told_at, heard, asked, announced) = (0, 0, 0, None);
-        Self { known, told, told_at, directories, gone, announced, heard, asked }
+        Self {
+            known,
+            told,
+            told_at,
+            directories,
+            doubted,
+            doubted_at,
+            gone,
+            announced,
+            heard,
+            asked,
+        }
     }
 
     /// The next leader announces anew.
@@ -119,7 +99,7 @@ impl Book {
         self.gone.insert(id);
     }
 
-    /// The addresses that this node goes by: what the rows say, corrected by who knows more.
+    /// The addresses that this node knows: what the rows say, corrected by who knows more.
     fn addresses(&self, snapshot: &Snapshot) -> BTreeMap<u64, String> {
         let mut addresses = self.known.addresses.clone();
         let mut newer: BTreeSet<u64> = BTreeSet::new();
@@ -127,28 +107,58 @@ impl Book {
             addresses.extend(self.told.clone());
             newer.extend(self.told.keys());
         }
-        let mut removed = Vec::new();
         for row in snapshot.table::<MemberRow>().iter() {
             match &row.address {
                 Some(address) if !newer.contains(&row.id) => {
                     drop(addresses.insert(row.id, address.clone()));
                 }
-                Some(_) => {}
-                None => removed.push(row.id),
-            }
-        }
-        for (id, (index, address)) in &self.known.remembered.addresses {
-            let is_old = *index <= snapshot.applied().index;
-            if !is_old && (!newer.contains(id) || *index > self.told_at) {
-                addresses.insert(*id, address.clone());
+                _ => {}
             }
         }
         addresses.extend(self.known.moved.clone());
-        for id in removed {
+        for id in removed(snapshot) {
             addresses.remove(&id);
         }
         addresses
     }
+
+    /// Where this node looks for its peers: the addresses that it knows, or those in its log.
+    fn tried(&self, snapshot: &Snapshot) -> BTreeMap<u64, String> {
+        let mut addresses = self.addresses(snapshot);
+        let applied = snapshot.applied().index;
+        for (id, (index, address)) in &self.known.remembered.addresses {
+            let is_other = !self.doubted.contains(id) && !self.known.moved.contains_key(id);
+            if *index > applied && (is_other || !addresses.contains_key(id)) {
+                addresses.insert(*id, address.clone());
+            }
+        }
+        for id in removed(snapshot) {
+            addresses.remove(&id);
+        }
+        addresses
+    }
+
+    /// A peer is not reached where it is looked for; whether it is looked for elsewhere now.
+    fn doubt(&mut self, peer: u64, tick: u64) -> bool {
+        if !self.known.remembered.addresses.contains_key(&peer) {
+            return false;
+        }
+        let since = self.doubted_at.entry(peer).or_insert(tick);
+        if tick - *since < u64::from(ADDRESS_TRIED_TICKS) {
+            return false;
+        }
+        *since = tick;
+        if !self.doubted.remove(&peer) {
+            self.doubted.insert(peer);
+        }
+        true
+    }
+}
+
+/// Who was removed for ever, by the rows.
+fn removed(snapshot: &Snapshot) -> Vec<u64> {
+    let rows = snapshot.table::<MemberRow>();
+    rows.iter().filter(|row| row.address.is_none()).map(|row| row.id).collect()
 }
 
 impl<F: Replicated> Replica<F> {
@@ -161,7 +171,7 @@ impl<F: Replicated> Replica<F> {
         }
         let is_named = |id: &u64| rows.get(id).is_none_or(|row| row.address.is_some());
         self.book.gone.retain(is_named);
-        let mut addresses = self.book.addresses(&snapshot);
+        let mut addresses = self.book.tried(&snapshot);
         addresses.remove(&self.id);
         let own = self.id;
         self.book.directories.retain(|id, _| *id == own || addresses.contains_key(id));
@@ -183,6 +193,13 @@ impl<F: Replicated> Replica<F> {
         let count = remembered.len();
         remembered.retain(|_, (index, _)| *index > applied);
         if remembered.len() < count {
+            self.connect();
+        }
+    }
+
+    /// A peer cannot be reached.
+    pub(super) fn missed(&mut self, peer: u64) {
+        if self.book.doubt(peer, self.ticks) {
             self.connect();
         }
     }
@@ -222,7 +239,7 @@ impl<F: Replicated> Replica<F> {
         }
         self.book.asked = self.ticks;
         let timeout = self.shared.tick.saturating_mul(READ_ATTEMPT_TICKS);
-        let mut peers = self.book.addresses(&self.shared.machine.read());
+        let mut peers = self.book.tried(&self.shared.machine.read());
         peers.remove(&self.id);
         for peer in peers.into_keys() {
             let Some(body) = encode(&Request::Addresses) else { return };
@@ -340,85 +357,32 @@ impl<F: Replicated> Replica<F> {
 
 #[cfg(test)]
 mod tests {
-    use fsmdb::{Applied, Db, Fsm, WriteTxn};
-
-    use super::{
-        BTreeMap, Book, Entry, Known, Machine, Remembered, Sessions, Snapshot, remembered,
-    };
-    use crate::session::{Envelope, with_tables};
-
-    struct Nothing;
-
-    impl Fsm for Nothing {
-        type Command = ();
-        type Reply = ();
-        fn apply(&self, _: &mut WriteTxn<'_>, _: Applied, (): ()) {}
-    }
+    use super::{ADDRESS_TRIED_TICKS, BTreeMap, Book, Known, Remembered};
+    use crate::node::remembered::samples::{after, member};
 
     fn of<const N: usize>(addresses: [(u64, &str); N]) -> BTreeMap<u64, String> {
         addresses.map(|(id, address)| (id, address.to_owned())).into()
     }
 
-    fn encode(envelope: &Envelope<()>) -> Vec<u8> {
-        Machine::<Sessions<Nothing>>::encode(envelope).expect("short")
-    }
-
-    fn member(id: u64, address: Option<&str>) -> Envelope<()> {
-        Envelope::Member { id, address: address.map(str::to_owned) }
-    }
-
-    /// The state after these commands.
-    fn after(envelopes: &[Envelope<()>]) -> Snapshot {
-        let db = with_tables(Db::builder()).build().expect("a sound schema");
-        let machine = Machine::new(db, Sessions::new(Nothing)).expect("nobody owns it");
-        for (index, envelope) in (1..).zip(envelopes) {
-            let at = Applied { index, term: 1 };
-            machine.apply(at, &encode(envelope)).expect("applied");
-        }
-        machine.read()
-    }
-
-    fn entry(index: u8, envelope: &Envelope<()>) -> Entry {
-        let data = encode(envelope);
-        let mut bytes = vec![3 << 3, index, 4 << 3 | 2, u8::try_from(data.len()).expect("short")];
-        bytes.extend(data);
-        Entry::decode(&bytes).expect("an entry")
-    }
-
     #[test]
-    fn what_the_log_says_of_members_is_remembered_before_it_is_applied() {
-        let directory = |id, directory| Envelope::Directory { id, directory };
-        let snapshot = after(&[member(2, Some("row")), directory(2, u128::MAX)]);
-        let entries = [
-            entry(2, &directory(4, 6)), // applied
-            entry(3, &member(3, Some("Directory"))),
-            entry(4, &Envelope::Plain { command: () }),
-            entry(5, &directory(3, 7)),
-            entry(6, &directory(3, 8)),
-            entry(7, &directory(2, 9)),
-            entry(8, &member(2, Some("before"))),
-            entry(9, &member(2, Some("after"))),
-            entry(10, &member(4, Some("for a while"))),
-            entry(11, &member(4, None)),
-        ];
-        let Remembered { directories, addresses } = remembered(&snapshot, &entries);
-        assert_eq!(directories, [(2, u128::MAX), (3, 7)].into());
-        let expected = [(2, (9, "after".to_owned())), (3, (3, "Directory".to_owned()))];
-        assert_eq!(addresses, expected.into());
-    }
-
-    #[test]
-    fn an_address_in_the_log_goes_before_the_rows_until_as_much_is_applied() {
+    fn an_address_in_the_log_is_tried_by_turns_until_as_much_is_applied() {
         let snapshot = after(&[member(2, Some("row")), member(3, None)]);
         let addresses = [2, 3, 4].map(|id| (id, (3, "log".to_owned()))).into();
         let remembered = Remembered { addresses, ..Remembered::default() };
         let mut book = Book::new(1, Known { remembered, ..Known::default() });
-        assert_eq!(book.addresses(&snapshot), of([(2, "log"), (4, "log")]));
-        (book.told, book.told_at) = (of([(2, "told")]), 3);
-        assert_eq!(book.addresses(&snapshot), of([(2, "told"), (4, "log")]));
-        book.told.clear();
+        assert_eq!(book.tried(&snapshot), of([(2, "log"), (4, "log")]));
+        assert_eq!(book.addresses(&snapshot), of([(2, "row")]), "nobody is told");
+        let due = u64::from(ADDRESS_TRIED_TICKS);
+        assert!(!book.doubt(2, 7) && !book.doubt(4, 8), "it may be about to start");
+        assert!(!book.doubt(2, 6 + due) && book.doubt(2, 7 + due) && book.doubt(4, 8 + due));
+        assert_eq!(book.tried(&snapshot), of([(2, "row"), (4, "log")]));
+        assert!(!book.doubt(2, 6 + 2 * due) && book.doubt(2, 7 + 2 * due));
+        assert!(!book.doubt(5, 100), "nothing else is known of it");
+        assert_eq!(book.tried(&snapshot), of([(2, "log"), (4, "log")]));
         let more = after(&[member(2, Some("row")), member(3, None), member(4, Some("row"))]);
-        assert_eq!(book.addresses(&more), of([(2, "row"), (4, "row")]));
+        assert_eq!(book.tried(&more), of([(2, "row"), (4, "row")]));
+        book.known.moved = of([(2, "moved")]);
+        assert_eq!(book.tried(&snapshot), of([(2, "moved"), (4, "log")]));
     }
 
     #[test]

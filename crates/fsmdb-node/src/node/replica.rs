@@ -207,7 +207,10 @@ impl<F: Replicated> Replica<F> {
             // The thread of arrivals has panicked; its mail says so. The file is not taken then.
             Mail::Snapshot(arrival) => drop(self.threads.arrivals.post(arrival)),
             Mail::Request { from, request, respond } => self.answer(from, request, respond)?,
-            Mail::Unreachable(peer) => self.step(Event::Unreachable(peer))?,
+            Mail::Unreachable(peer) => {
+                self.missed(peer);
+                self.step(Event::Unreachable(peer))?;
+            }
             Mail::Persisted(number) => self.step(Event::Persisted(number))?,
             Mail::Applied(index) => {
                 self.step(Event::Applied(index))?;
