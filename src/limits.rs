@@ -199,21 +199,24 @@ pub const READ_ERROR_BYTES_MAX: usize = 1024;
 /// Entries of the Raft log after which a replica builds a snapshot of its state machine.
 ///
 /// A restart replays at most this many entries beyond the snapshot, within a second, and the log
-/// held in memory stays of this order. With a fifth of it a group under full load built more than
+/// held in memory stays of this order: up to twice as many. With a fifth of it a group under full load built more than
 /// two snapshots a second. Reached, the core asks its shell for one in the background.
 pub const LOG_SNAPSHOT_ENTRIES: u64 = 100_000;
 
 /// Bytes of the Raft log after which a replica builds a snapshot, however few the entries.
 ///
-/// Keeps the log in memory bounded when commands are large.
+/// Keeps the log in memory bounded when commands are large: to about twice as many.
 pub const LOG_SNAPSHOT_BYTES: usize = 256 * 1024 * 1024;
 
-/// Entries kept behind a snapshot when the log is compacted.
+/// Entries kept behind a snapshot when the log is compacted, at least: those behind the snapshot
+/// before are kept too, so that a start can go on from that one when the file of the newest is
+/// damaged.
 ///
 /// A replica that was away for a moment catches up from them instead of fetching a snapshot.
 pub const LOG_TAIL_ENTRIES: u64 = 10_000;
 
-/// Bytes kept behind a snapshot when the log is compacted; the smaller of both tails wins.
+/// Bytes kept behind a snapshot when the log is compacted, with the same exception; the smaller of
+/// both tails wins.
 pub const LOG_TAIL_BYTES: usize = 64 * 1024 * 1024;
 
 /// How many times longer than the interval of snapshots a log may get for replicas that lag, and,
@@ -266,9 +269,15 @@ pub const REVISION_MAX: u64 = u64::MAX >> 1;
 
 /// Highest term or index a replica believes in a message.
 ///
-/// Raft adds to both; a forged message near the end of the range could make that overflow. At one
-/// term a millisecond it is reached after hundreds of millions of years.
+/// Raft adds to both; a forged message near the end of the range could make that overflow.
 pub const RAFT_INDEX_MAX: u64 = REVISION_MAX;
+
+/// Terms that a message may be ahead of the replica that gets it; one further ahead is dropped.
+///
+/// A replica takes over a later term, and then no election of an earlier one counts: one forged
+/// message at [`RAFT_INDEX_MAX`] would be the end of all elections. So many at one a millisecond
+/// take seven weeks, and a replica that was away for longer is given a new id.
+pub const TERM_AHEAD_MAX: u64 = 1 << 32;
 
 /// Snapshots of the state machine an in-memory log keeps: the recorded one and one that is being
 /// sent or received.

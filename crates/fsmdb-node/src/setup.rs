@@ -18,6 +18,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use fsmdb::limits::LOG_LAG_FACTOR;
 use fsmdb::raft::{Config, Membership};
 use fsmdb::{Applied, LoadOptions, Machine, Progress, SaveOptions, Snapshot};
 use slog::{Logger, warn};
@@ -148,8 +149,10 @@ impl<F: Replicated> Setup<F> {
         self
     }
 
-    /// After how many entries a snapshot is built, and how many entries are kept behind one; see
-    /// [`Config::snapshot_entries`] and [`Config::tail_entries`]. The same on every node: where
+    /// After how many entries a snapshot is built, and how many entries are kept behind one, at
+    /// least: those since the snapshot before are kept too, so that a start can go on from that one
+    /// when the newest file is damaged. See [`Config::snapshot_entries`] and
+    /// [`Config::tail_entries`]. The same on every node: where
     /// digests are kept, snapshots are of entries whose index is a multiple of `every`, and a node
     /// that holds one which others hold as well is sent what has changed since, not the whole.
     #[must_use]
@@ -243,6 +246,8 @@ impl<F: Replicated> Node<F> {
         let mut config = Config::new(identity.node, directory.boot());
         if let Some((every, tail)) = setup.snapshots {
             (config.snapshot_entries, config.tail_entries) = (every, tail);
+            let longest = every.saturating_mul(LOG_LAG_FACTOR).max(tail);
+            config.log_entries_max = config.log_entries_max.max(longest);
         }
         let folder = directory.path().join(ARRIVING);
         let (cluster, boot) = (identity.cluster, directory.boot());

@@ -1,4 +1,5 @@
-//! A leader whose snapshot file was damaged on disk still feeds whoever needs one.
+//! A node whose newest snapshot file was damaged on disk starts from the one before, and a leader
+//! still feeds whoever needs one.
 
 #![allow(clippy::disallowed_methods, reason = "tests have deadlines")]
 
@@ -7,6 +8,7 @@ mod places;
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -75,6 +77,25 @@ fn newest(folder: &Path, id: u64) -> PathBuf {
     found.expect("just found")
 }
 
+/// Makes notes; returns the index of the last.
+fn write(leader: &Node<Notes>, ids: Range<u64>) -> u64 {
+    let mut last = 0;
+    for id in ids {
+        let text = format!("note {id}");
+        let (at, reply) = leader.propose(&Note { id, text }).wait().expect("applied");
+        reply.expect("taken");
+        last = at.index;
+    }
+    last
+}
+
+fn change_a_byte(path: &Path) {
+    let mut bytes = fs::read(path).expect("it is there");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(path, bytes).expect("it can be written");
+}
+
 fn feeds_a_learner_after(damage: impl FnOnce(&Path)) {
     let folder = tempfile::tempdir().expect("a folder can be made");
     let addresses = places([1, 2]);
@@ -82,13 +103,7 @@ fn feeds_a_learner_after(damage: impl FnOnce(&Path)) {
     until("it leads", || leader.status().is_leader());
     // Before there is a snapshot: one from before would be fit for no learner.
     leader.add_learner(2, &addresses[&2].to_string()).wait().expect("it is added");
-    let mut last = 0;
-    for id in 0..40 {
-        let text = format!("note {id}");
-        let (at, reply) = leader.propose(&Note { id, text }).wait().expect("applied");
-        reply.expect("taken");
-        last = at.index;
-    }
+    let last = write(&leader, 0..40);
     until("the last snapshot is recorded", || leader.status().snapshot_index + EVERY > last);
     damage(&newest(folder.path(), 1));
     let learner = start(folder.path(), 2, &addresses);
@@ -99,15 +114,27 @@ fn feeds_a_learner_after(damage: impl FnOnce(&Path)) {
 
 #[test]
 fn a_snapshot_of_which_a_byte_was_changed_is_built_anew() {
-    feeds_a_learner_after(|path| {
-        let mut bytes = fs::read(path).expect("it is there");
-        let middle = bytes.len() / 2;
-        bytes[middle] ^= 1;
-        fs::write(path, bytes).expect("it can be written");
-    });
+    feeds_a_learner_after(change_a_byte);
 }
 
 #[test]
 fn a_snapshot_that_was_removed_is_built_anew() {
     feeds_a_learner_after(|path| fs::remove_file(path).expect("it is there"));
+}
+
+#[test]
+fn a_node_starts_from_the_older_snapshot_when_the_newest_is_damaged() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let addresses = places([1]);
+    let mut notes = 0;
+    for _ in 0..4 {
+        let leader = start(folder.path(), 1, &addresses);
+        until("it leads", || leader.status().is_leader());
+        until("it has all again", || leader.read_stale().table::<Note>().len() as u64 == notes);
+        let last = write(&leader, notes..notes + 50);
+        notes += 50;
+        until("the last snapshot is recorded", || leader.status().snapshot_index + EVERY > last);
+        leader.stop();
+        change_a_byte(&newest(folder.path(), 1));
+    }
 }

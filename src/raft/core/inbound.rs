@@ -15,7 +15,7 @@ use raft::StateRole;
 use raft::eraftpb::{self, MessageType};
 
 use super::Core;
-use crate::limits::RAFT_INDEX_MAX;
+use crate::limits::{RAFT_INDEX_MAX, TERM_AHEAD_MAX};
 use crate::raft::{Membership, Message};
 
 impl Core {
@@ -58,6 +58,9 @@ impl Core {
     /// Judges the message against what this replica holds.
     fn is_timely(&self, message: &eraftpb::Message) -> bool {
         let raft = &self.node.raft;
+        if message.term.saturating_sub(raft.term) > TERM_AHEAD_MAX {
+            return false;
+        }
         let last = raft.raft_log.last_index();
         match message.get_msg_type() {
             // A commit index beyond our log: we acknowledged entries we no longer have. Following

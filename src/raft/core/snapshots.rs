@@ -4,8 +4,9 @@
 //!
 //! 1. At most one snapshot is being built.
 //! 2. A snapshot at index i carries the members as of i, not those of today.
-//! 3. Compaction never passes what is applied, nor the recorded snapshot, and it waits, up to a
-//!    limit, for replicas that catch up and for snapshots on their way.
+//! 3. Compaction never passes what is applied, and, up to a limit, neither the snapshot before the
+//!    recorded one, to which a start falls back when the file of the newest is damaged; as far it
+//!    waits for replicas that catch up and for snapshots on their way.
 //! 4. A receiver is forgotten when the shell reports, on every outcome.
 //! 5. What is unwanted is compacted without a tail, and waits for nobody but the state machine.
 
@@ -146,8 +147,8 @@ impl Core {
         };
         let snapshot = SnapshotMeta { index, term, membership: membership.clone(), reference };
         self.memberships = self.memberships.split_off(&since);
-        self.snapshots.installed(index);
         let target = self.compaction_target(index).max(truncated);
+        self.snapshots.installed(index);
         self.node.mut_store().serve(snapshot.clone());
         self.node.mut_store().compact(target);
         actions.push(Action::Compact { index: target, snapshot });
@@ -171,7 +172,8 @@ impl Core {
         }
     }
 
-    /// The last entry that nobody needs once a snapshot at `index` is recorded.
+    /// The last entry that nobody needs once a snapshot at `index` takes the place of the recorded
+    /// one.
     fn compaction_target(&self, index: u64) -> u64 {
         let log = self.node.store();
         let truncated = log.first() - 1;
@@ -181,6 +183,9 @@ impl Core {
         let longest = log.last().saturating_sub(self.config.log_entries_max);
         let bytes_max = self.config.log_bytes_max();
         let longest = longest.max(log.tail_start(log.last(), bytes_max)).min(target);
+        if self.snapshots.recorded > 0 {
+            target = target.min(self.snapshots.recorded);
+        }
         if self.is_leader() {
             let progress = self.node.raft.prs().iter();
             let catching_up = progress

@@ -4,6 +4,7 @@ use raft::eraftpb::{self, MessageType};
 
 use super::chain::mix;
 use super::world::World;
+use crate::limits::{RAFT_INDEX_MAX, TERM_AHEAD_MAX};
 use crate::raft::core::Event;
 use crate::raft::{Message, RaftError};
 
@@ -39,6 +40,30 @@ fn local_messages_proposals_and_reads_from_the_network_are_dropped() {
         }
     }
     assert_eq!(world.core(leader).status(), before);
+}
+
+#[test]
+fn a_term_that_ends_all_elections_is_dropped() {
+    let mut world = World::started(1, &[1, 2, 3]);
+    world.commit_one();
+    let leader = world.leader().expect("a leader");
+    let other = (1..=3).find(|id| *id != leader).expect("three");
+    let before = world.core(leader).status();
+    let terms = [RAFT_INDEX_MAX, before.term + TERM_AHEAD_MAX + 1];
+    for (kind, term) in [
+        MessageType::MsgHeartbeat,
+        MessageType::MsgAppend,
+        MessageType::MsgRequestVote,
+        MessageType::MsgRequestPreVoteResponse,
+        MessageType::MsgAppendResponse,
+    ]
+    .into_iter()
+    .flat_map(|kind| terms.map(|term| (kind, term)))
+    {
+        world.step(leader, Event::Receive(Message(message(kind, other, leader, term))));
+        assert_eq!(world.core(leader).status(), before, "{kind:?} of {term}");
+    }
+    world.heal_and_check();
 }
 
 #[test]

@@ -49,23 +49,32 @@ fn a_snapshot_carries_the_members_as_of_its_index() {
 }
 
 #[test]
-fn compaction_keeps_a_tail_and_what_is_not_applied() {
-    let members = Membership::of_voters([1]);
-    let mut config = Config::new(1, 1);
-    (config.seed, config.tail_entries) = (Some(1), 4);
-    let core = Core::new(config, Recovered::founding(members), 1, &quiet()).expect("starts");
-    let mut alone = Alone::elected(&[1]);
-    alone.core = core;
-    alone.step(Event::Campaign);
-    for token in 0..20 {
-        alone.propose(token);
+fn compaction_keeps_a_tail_and_what_the_snapshot_before_lacks_within_the_longest_log() {
+    for (tail, longest, behind) in [(4, 400, 20), (30, 400, 30), (4, 12, 12)] {
+        let mut config = Config::new(1, 1);
+        (config.seed, config.tail_entries, config.log_entries_max) = (Some(1), tail, longest);
+        let members = Membership::of_voters([1]);
+        let core = Core::new(config, Recovered::founding(members), 1, &quiet()).expect("starts");
+        let mut alone = Alone::elected(&[1]);
+        alone.core = core;
+        alone.step(Event::Campaign);
+        let mut build = || {
+            for token in 0..20 {
+                alone.propose(token);
+            }
+            let status = alone.core.status();
+            let (index, term, reference) = (status.applied, status.term, b"s".to_vec());
+            let actions = alone.core.step(Event::SnapshotBuilt { index, term, reference });
+            let Some(Action::Compact { index: target, .. }) = actions.first() else { panic!() };
+            assert_eq!(alone.core.status().first_index, target + 1);
+            (index, *target)
+        };
+        // Before the first one there is the founding, at 1.
+        let (index, target) = build();
+        assert_eq!(target, if longest == 12 { index - 12 } else { 1 });
+        let (index, target) = build();
+        assert_eq!(index - target, behind, "a tail of {tail}, a log of {longest}");
     }
-    let status = alone.core.status();
-    let (index, term, reference) = (status.applied, status.term, b"s".to_vec());
-    let actions = alone.core.step(Event::SnapshotBuilt { index, term, reference });
-    let Some(Action::Compact { index: target, .. }) = actions.first() else { panic!() };
-    assert_eq!(*target, index - 4);
-    assert_eq!(alone.core.status().first_index, target + 1);
 }
 
 #[test]
