@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use fsmdb::raft::Message;
 
-use crate::transport::Refusal;
+use crate::transport::{Refusal, TransportStats};
 
 /// Why a message or request was not handed to the network, or not answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -112,6 +112,14 @@ pub trait Transport: Send + Sync + 'static {
     /// another one is not heard, and not spoken to. A transport whose peers cannot be wiped and
     /// come back need not know this.
     fn set_directories(&self, _directories: BTreeMap<u64, u128>) {}
+
+    /// What it has done so far, and what is on its way. Asked for at every tick of the node, which
+    /// shows it in [`Node::metrics`](crate::Node::metrics) and in
+    /// [`NodeStatus::snapshots`](crate::node::NodeStatus::snapshots). The one provided here counts
+    /// nothing.
+    fn stats(&self) -> Option<TransportStats> {
+        None
+    }
 }
 
 /// What a transport hands to its node. Methods return at once.

@@ -54,6 +54,7 @@ pub struct Setup<F> {
     log: LogOptions,
     options: Options,
     snapshots: Option<(u64, u64)>,
+    snapshot_rate: Option<u64>,
     load: fn() -> LoadOptions<'static>,
 }
 
@@ -84,6 +85,7 @@ impl<F: Replicated> Setup<F> {
             log: LogOptions::default(),
             options: Options::default(),
             snapshots: None,
+            snapshot_rate: None,
             load: LoadOptions::new,
         }
     }
@@ -158,6 +160,17 @@ impl<F: Replicated> Setup<F> {
     #[must_use]
     pub fn snapshots(mut self, every: u64, tail: u64) -> Self {
         self.snapshots = Some((every, tail));
+        self
+    }
+
+    /// Bytes of a snapshot that are sent to a peer in a second: [`SNAPSHOT_BYTES_PER_SECOND`],
+    /// unless said here. At least [`SNAPSHOT_BYTES_PER_SECOND_MIN`].
+    ///
+    /// [`SNAPSHOT_BYTES_PER_SECOND`]: crate::limits::SNAPSHOT_BYTES_PER_SECOND
+    /// [`SNAPSHOT_BYTES_PER_SECOND_MIN`]: crate::limits::SNAPSHOT_BYTES_PER_SECOND_MIN
+    #[must_use]
+    pub fn snapshot_bytes_per_second(mut self, rate: u64) -> Self {
+        self.snapshot_rate = Some(rate);
         self
     }
 }
@@ -253,6 +266,8 @@ impl<F: Replicated> Node<F> {
         let (cluster, boot) = (identity.cluster, directory.boot());
         let mut tcp = TransportConfig::new(identity.node, cluster, boot, listen, folder, security);
         tcp.directory = directory.incarnation();
+        tcp.snapshot_bytes_per_second =
+            setup.snapshot_rate.unwrap_or(tcp.snapshot_bytes_per_second);
         tcp.peers.clone_from(&setup.addresses);
         tcp.peers.extend(setup.moved.clone());
         let known = Known {

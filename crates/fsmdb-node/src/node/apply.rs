@@ -140,7 +140,9 @@ impl<F: Replicated> Applier<F> {
     }
 
     fn install(&self, snapshot: &SnapshotMeta) -> Result<u64, NodeError> {
+        self.metrics.snapshot_installing.set(1);
         install(&self.machine, &*self.snapshots, snapshot, &self.is_stopping)?;
+        self.metrics.snapshot_installing.set(0);
         self.notes.clear();
         self.marks.begin(self.machine.read());
         self.metrics.snapshots_installed.inc();

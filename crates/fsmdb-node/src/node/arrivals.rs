@@ -50,7 +50,10 @@ impl<R> Adopter<R> {
 
     fn adopt(&self, Arrival { mut message, file, outcome }: Arrival) {
         let at = Applied { index: message.snapshot_index(), term: message.snapshot_term() };
-        match self.store.adopt(at, message.snapshot_reference(), &file) {
+        self.metrics.snapshot_verifying.set(1);
+        let adopted = self.store.adopt(at, message.snapshot_reference(), &file);
+        self.metrics.snapshot_verifying.set(0);
+        match adopted {
             Ok(reference) => {
                 message.set_snapshot_reference(&reference);
                 // The raft thread has ended already, and nobody asks.

@@ -59,7 +59,7 @@ pub use pending::{Ending, Pending};
 pub(crate) use remembered::remembered;
 pub use snapshots::{Changes, SnapshotStore};
 pub use start::{Options, Parts};
-pub use status::{NodeStatus, Queues, StatusChange};
+pub use status::{NodeStatus, Queues, SnapshotsUnderway, StatusChange};
 
 use self::admission::Admission;
 use self::apply::Notes;
@@ -110,6 +110,8 @@ impl<F: Replicated> Shared<F> {
     fn measure(&self, status: &Status, queues: &Queues) {
         let metrics = &self.metrics;
         metrics.queue_proposals.set(queues.proposals as i64);
+        metrics.queue_proposal_bytes.set(queues.proposal_bytes as i64);
+        metrics.queue_reads.set(queues.reads as i64);
         metrics.queue_log.set(queues.log as i64);
         metrics.queue_apply.set(queues.apply as i64);
         metrics.commit_index.set(status.commit as i64);
@@ -378,6 +380,8 @@ impl<F: Replicated> Node<F> {
     }
 
     /// What the node has counted and measured, as OpenMetrics text.
+    ///
+    #[doc = include_str!("../metrics/names.md")]
     #[must_use]
     pub fn metrics(&self) -> String {
         self.shared().metrics.text()

@@ -34,6 +34,7 @@ use super::reads::Reads;
 use super::request::{Answer, Refused};
 use super::sending::Attempts;
 use super::snapshots::{SnapshotStore, Work};
+use super::status::SnapshotsUnderway;
 use crate::link::{Responder, Transport};
 use crate::session::Replicated;
 
@@ -125,7 +126,9 @@ impl<F: Replicated> Drop for End<F> {
         self.shared.board.post(|status| {
             (status.is_running, status.error) = (false, error);
             (status.raft.role, status.raft.leader) = (Role::Follower, None);
+            status.snapshots = SnapshotsUnderway::default();
         });
+        self.shared.metrics.end();
         // Behind the post: who is woken looks for a node that runs, and must not find this one.
         self.shared.machine.close_waits();
     }
@@ -270,7 +273,18 @@ impl<F: Replicated> Replica<F> {
         self.announce();
         self.ask_for_addresses();
         self.tick_digests();
+        self.look_at_transport();
         Ok(())
+    }
+
+    /// Shows what the transport has counted, and which snapshots are on their way.
+    fn look_at_transport(&self) {
+        let (stats, shared) = (self.transport.stats(), &self.shared);
+        let underway = SnapshotsUnderway::new(stats.as_ref(), &shared.metrics);
+        shared.metrics.link.show(stats);
+        if shared.board.status().snapshots != underway {
+            shared.board.post(|status| status.snapshots = underway);
+        }
     }
 
     /// Gives one event to the core, and every event that follows from carrying out its actions.

@@ -194,6 +194,7 @@ pub(super) fn run<R: Send>(
         for work in taken.drain(..) {
             match work {
                 Work::Build(snapshot) => {
+                    metrics.snapshot_building.set(1);
                     let built = build(store, &snapshot, metrics);
                     if let Ok(built) = &built
                         && let Some(base) = marks.built(&snapshot)
@@ -201,6 +202,7 @@ pub(super) fn run<R: Send>(
                     {
                         metrics.snapshots_failed.inc();
                     }
+                    metrics.snapshot_building.set(0);
                     if inbox.post(Mail::Built(built)).is_err() {
                         return;
                     }

@@ -18,7 +18,8 @@ use fsmdb::raft::{Role, Status};
 
 use super::clock;
 use super::error::NodeError;
-use crate::transport::Refusal;
+use crate::metrics::Metrics;
+use crate::transport::{Refusal, Transfer, TransportStats};
 
 /// How a node is.
 #[derive(Clone, Debug, Default)]
@@ -34,6 +35,8 @@ pub struct NodeStatus {
     pub snapshot_index: u64,
     /// What waits where.
     pub queues: Queues,
+    /// Snapshots on their way, as of the last tick.
+    pub snapshots: SnapshotsUnderway,
     /// Why it stopped by itself, if it did.
     pub error: Option<NodeError>,
     /// Why the last snapshot of its state could not be built. While it cannot, the log is not
@@ -80,6 +83,36 @@ pub struct Queues {
     pub log: usize,
     /// Groups of entries that wait for the state machine.
     pub apply: usize,
+}
+
+/// Snapshots that are on their way at a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SnapshotsUnderway {
+    /// Those that are sent, by receiver: what was written of them.
+    pub sending: BTreeMap<u64, Transfer>,
+    /// Those that arrive, by sender: what is stored of them. Whole, they are there until they are
+    /// taken or refused.
+    pub receiving: BTreeMap<u64, Transfer>,
+    /// Whether one is built.
+    pub is_building: bool,
+    /// Whether one that was received is read over.
+    pub is_verifying: bool,
+    /// Whether one is read into the state machine.
+    pub is_installing: bool,
+}
+
+impl SnapshotsUnderway {
+    pub(super) fn new(stats: Option<&TransportStats>, metrics: &Metrics) -> Self {
+        let peers = || stats.into_iter().flat_map(|stats| &stats.peers);
+        Self {
+            sending: peers().filter_map(|(id, peer)| Some((*id, peer.sending?))).collect(),
+            receiving: peers().filter_map(|(id, peer)| Some((*id, peer.receiving?))).collect(),
+            is_building: metrics.snapshot_building.get() > 0,
+            is_verifying: metrics.snapshot_verifying.get() > 0,
+            is_installing: metrics.snapshot_installing.get() > 0,
+        }
+    }
 }
 
 #[derive(Debug, Default)]

@@ -157,6 +157,7 @@ async fn take(
     let held = held.map_err(|_| ConnectionError::Silent)?;
     let folder = mesh.folder.clone();
     let mut partial = on_disk(move || Partial::open(&folder, from, content, held)).await?;
+    let shown = mesh.receiving.show(from, content.size, partial.length);
     reply(replies, Kind::SnapshotHave, &partial.length.to_le_bytes()).await;
     while !partial.is_whole() {
         let chunk = match frames.next(SNAPSHOT_CHUNK_TIMEOUT).await? {
@@ -166,6 +167,7 @@ async fn take(
         count(&mesh.counters.snapshot_bytes_received, chunk.len());
         let appended = on_disk(move || partial.append(&chunk).map(|()| partial));
         partial = appended.await?;
+        shown.set(partial.length);
     }
     let path = mesh.folder.join(format!("{from}-{}.received", NUMBER.fetch_add(1, Relaxed)));
     let into = path.clone();

@@ -1,11 +1,12 @@
-//! What a transport counts, and how often it complains.
+//! What a transport counts, which snapshots are on their way, and how often it complains.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::time::Instant;
 
+use super::mesh::lock;
 use crate::limits::COMPLAINT_INTERVAL;
 
 /// What a transport has done since it started. Counts only rise; `peers` is as of now.
@@ -39,7 +40,7 @@ pub struct TransportStats {
     pub peers: BTreeMap<u64, PeerStats>,
 }
 
-/// What waits for one peer.
+/// What waits for one peer, and what is on its way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PeerStats {
@@ -53,6 +54,68 @@ pub struct PeerStats {
     pub queued_bytes: usize,
     /// Requests without an answer.
     pub requests_in_flight: usize,
+    /// The snapshot that is being sent to the peer: what was written of it.
+    pub sending: Option<Transfer>,
+    /// The snapshot that comes from the peer: what is verified of it and stored. It is there until
+    /// the node has taken the file, or has not.
+    pub receiving: Option<Transfer>,
+}
+
+/// How much of one snapshot, or of changes in its place, is done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Transfer {
+    /// Bytes that are done, those of earlier connections included.
+    pub done_bytes: u64,
+    /// Bytes of the whole.
+    pub size_bytes: u64,
+}
+
+/// The snapshots that are on their way in one direction, by peer.
+#[derive(Debug, Default)]
+pub(super) struct Underway(Mutex<BTreeMap<u64, Arc<Progress>>>);
+
+#[derive(Debug)]
+struct Progress {
+    done_bytes: AtomicU64,
+    size_bytes: u64,
+}
+
+/// One snapshot on its way; shown until this is dropped, or another one takes its place.
+pub(super) struct Shown<'a> {
+    all: &'a Underway,
+    peer: u64,
+    progress: Arc<Progress>,
+}
+
+impl Underway {
+    pub(super) fn show(&self, peer: u64, size_bytes: u64, done_bytes: u64) -> Shown<'_> {
+        let progress = Arc::new(Progress { done_bytes: AtomicU64::new(done_bytes), size_bytes });
+        lock(&self.0).insert(peer, Arc::clone(&progress));
+        Shown { all: self, peer, progress }
+    }
+
+    pub(super) fn of(&self, peer: u64) -> Option<Transfer> {
+        let progress = Arc::clone(lock(&self.0).get(&peer)?);
+        let done_bytes = progress.done_bytes.load(Relaxed);
+        Some(Transfer { done_bytes, size_bytes: progress.size_bytes })
+    }
+}
+
+impl Shown<'_> {
+    /// So much is done.
+    pub(super) fn set(&self, done_bytes: u64) {
+        self.progress.done_bytes.store(done_bytes, Relaxed);
+    }
+}
+
+impl Drop for Shown<'_> {
+    fn drop(&mut self) {
+        let mut all = lock(&self.all.0);
+        if all.get(&self.peer).is_some_and(|shown| Arc::ptr_eq(shown, &self.progress)) {
+            all.remove(&self.peer);
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -121,5 +184,25 @@ impl Patience {
         }
         state.0 = Some(now);
         Some(std::mem::take(&mut state.1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ends_late_does_not_hide_what_took_its_place() {
+        let underway = Underway::default();
+        let shown = |done_bytes, size_bytes| Some(Transfer { done_bytes, size_bytes });
+        let old = underway.show(2, 10, 0);
+        old.set(4);
+        assert_eq!((underway.of(2), underway.of(3)), (shown(4, 10), None));
+        let new = underway.show(2, 20, 5);
+        old.set(6);
+        drop(old);
+        assert_eq!(underway.of(2), shown(5, 20));
+        drop(new);
+        assert_eq!(underway.of(2), None);
     }
 }

@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Duration, Instant, sleep, sleep_until, timeout};
 
 use super::arrivals::Verdict;
-use super::counters::count;
+use super::counters::{Shown, count};
 use super::dial::dial;
 use super::error::ConnectionError;
 use super::frame::{self, Kind};
@@ -90,6 +90,7 @@ async fn transfer(
     if content.size > mesh.file_bytes_max {
         return Err(ConnectionError::Snapshot("the file is too large"));
     }
+    let shown = mesh.sending.show(peer.id, content.size, 0);
     let stream = dial(mesh, peer, Purpose::Snapshot).await?;
     let (read, mut write) = tokio::io::split(stream);
     let mut frames = FrameReader::new(read, Arc::clone(&mesh.counters));
@@ -102,9 +103,10 @@ async fn transfer(
     if offset > content.size {
         return Err(ConnectionError::Snapshot("it has more than there is"));
     }
+    shown.set(offset);
     tokio::select! {
         verdict = verdict(mesh, &mut frames) => verdict?,
-        error = write_chunks(mesh, outgoing, offset, &mut write) => return Err(error),
+        error = write_chunks(mesh, outgoing, offset, &shown, &mut write) => return Err(error),
     }
     Ok(content.size - offset)
 }
@@ -146,6 +148,7 @@ async fn write_chunks(
     mesh: &Mesh,
     mut file: Outgoing,
     offset: u64,
+    shown: &Shown<'_>,
     write: &mut (impl AsyncWrite + Unpin),
 ) -> ConnectionError {
     let write_all = async {
@@ -166,6 +169,7 @@ async fn write_chunks(
             frame::encode(Kind::SnapshotChunk, &[&at.to_le_bytes(), &chunk], &mut bytes);
             write_frames(write, &bytes, 1, SNAPSHOT_CHUNK_TIMEOUT, &mesh.counters).await?;
             count(&mesh.counters.snapshot_bytes_sent, chunk.len());
+            shown.set(file.offset);
             let sent = (file.offset - offset) as f64;
             sleep_until(begun + Duration::from_secs_f64(sent / mesh.snapshot_rate as f64)).await;
         }

@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use super::config::{Security, Timing, TransportConfig};
-use super::counters::{Counters, Patience, PeerStats, TransportStats, count};
+use super::counters::{Counters, Patience, PeerStats, TransportStats, Underway, count};
 use super::dial;
 use super::directories::Directories;
 use super::error::{ConnectionError, TransportError};
@@ -136,6 +136,8 @@ pub(super) struct Mesh {
     pub(super) inbound: Arc<dyn Inbound>,
     pub(super) log: Logger,
     pub(super) counters: Arc<Counters>,
+    pub(super) sending: Underway,
+    pub(super) receiving: Underway,
     pub(super) runtime: Handle,
     /// With misbehaviour, with connections that end, and with peers that were wiped.
     patience: Patience,
@@ -169,6 +171,8 @@ impl Mesh {
             inbound,
             log,
             counters: Arc::default(),
+            sending: Underway::default(),
+            receiving: Underway::default(),
             runtime,
             patience: Patience::default(),
             ends: Patience::default(),
@@ -355,6 +359,8 @@ impl Mesh {
                 queued_messages,
                 queued_bytes,
                 requests_in_flight,
+                sending: self.sending.of(peer.id),
+                receiving: self.receiving.of(peer.id),
             }
         };
         self.counters.read(peers.iter().map(|(id, peer)| (*id, of(peer))).collect())

@@ -16,7 +16,7 @@
 //! | `messages.rs` | messages of Raft, both ways |
 //! | `requests.rs`, `answers.rs` | requests, on the asking and on the answering side |
 //! | `departures.rs`, `arrivals.rs`, `partial.rs` | snapshots that are sent, that arrive, on disk |
-//! | `counters.rs` | what is counted, and how often is complained |
+//! | `counters.rs` | what is counted, what is on its way, and how often is complained |
 //!
 //! # Invariants
 //!
@@ -57,7 +57,7 @@ use slog::Logger;
 use tokio::runtime::{Builder, Handle, Runtime};
 
 pub use config::{Security, Timing, TlsConfig, TransportConfig, VERSIONS};
-pub use counters::{PeerStats, TransportStats};
+pub use counters::{PeerStats, Transfer, TransportStats};
 pub use error::TransportError;
 pub use handshake::{
     HELLO_BYTES, HandshakeError, Hello, Purpose, Refusal, Versions, WELCOME_BYTES, Welcome,
@@ -240,6 +240,10 @@ impl Transport for TcpTransport {
 
     fn set_directories(&self, directories: BTreeMap<u64, u128>) {
         self.mesh.set_directories(directories);
+    }
+
+    fn stats(&self) -> Option<TransportStats> {
+        Some(self.mesh.stats())
     }
 }
 

@@ -92,6 +92,36 @@ fn a_snapshot_arrives_while_another_is_being_built() {
 }
 
 #[test]
+fn a_snapshot_shows_while_it_is_built_verified_and_installed() {
+    let (group, leader, behind) = one_behind();
+    let (builder, receiver) = (group.files(leader), group.files(behind));
+    let shows = |id: u64, what: &str| {
+        let line = format!("fsmdb_snapshot_{what} 1\n");
+        group::until(what, || group.node(id).metrics().contains(&line));
+    };
+    let underway = |id: u64| group.node(id).status().snapshots;
+    receiver.adopts.close();
+    receiver.opens.close();
+    group.net.heal();
+    shows(behind, "verifying");
+    group::until("it is in the status", || underway(behind).is_verifying);
+    receiver.adopts.open();
+    shows(behind, "installing");
+    group::until("it is in the status", || underway(behind).is_installing);
+    assert!(!underway(behind).is_verifying);
+    builder.builds.close();
+    let before = builder.builds.reached();
+    group::until("it builds", || {
+        propose(group.node(leader), 10);
+        builder.builds.reached() > before
+    });
+    shows(leader, "building");
+    group::until("it is in the status", || underway(leader).is_building);
+    builder.builds.open();
+    group::until("it is built", || !underway(leader).is_building);
+}
+
+#[test]
 fn a_stop_does_not_wait_for_a_snapshot_that_is_built() {
     let group = Group::with(1, SMALL());
     let node = group.node(group.leader());
