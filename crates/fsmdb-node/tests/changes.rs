@@ -239,7 +239,7 @@ fn the_files_of_replicas_are_of_the_same_entries_and_have_the_same_bytes() {
 #[test]
 fn a_node_that_was_away_gets_what_has_changed_since_its_file_and_no_more() {
     let mut group = Group::new();
-    for (round, intervals) in [(1, 1), (2, 3)] {
+    for (round, intervals) in [(1, 2), (2, 4)] {
         let away = group.leave_behind(intervals);
         let (before, sent) = (group.counted(CHANGE_BYTES), group.counted(SENT));
         group.start(away);
