@@ -128,7 +128,8 @@ impl Disk {
         let mut in_use = recorded.filter(|file| !file.is_damaged);
         let meta = &self.durable.snapshot;
         let is_there = in_use.any(|file| file.reference == meta.reference);
-        (self.used == meta.index && !meta.reference.is_empty() && !is_there).then(|| meta.reference.clone())
+        (self.used == meta.index && !meta.reference.is_empty() && !is_there)
+            .then(|| meta.reference.clone())
     }
 
     /// A start goes on from the snapshot at this entry: newer ones could not be read.
@@ -137,11 +138,8 @@ impl Disk {
     }
 
     /// Lets nothing be left, durably, of the entries up to `index`, nor of snapshots older than the
-    /// one in use; `fold` makes one file of many. Not while the power fails.
+    /// one in use; `fold` makes one file of many.
     pub(crate) fn scrub(&mut self, index: u64, fold: impl Fn(&Chain) -> Option<Chain>) {
-        if self.is_failing {
-            return;
-        }
         self.flush();
         let (used, mutant) = (self.used, self.mutant);
         self.files.retain_mut(|file| {

@@ -4,6 +4,7 @@
 //!
 //! 1. A replica has erased only what its core has compacted, by the order of the log.
 //! 2. Who was not asked, or forgot it in a crash, is asked at the end.
+//! 3. Chains of files are folded into one where they begin before the erasure.
 //!
 //! # Invariants checked
 //!
@@ -12,13 +13,14 @@
 use std::collections::BTreeSet;
 
 use fsmdb::raft::{Core, Event};
-use fsmdb::{LoadOptions, SaveOptions};
+use fsmdb::{LoadOptions, Machine, SaveOptions};
 
 use crate::disk::{Chain, begins_at};
 use crate::limits::ERASURE_BEHIND_MAX;
 use crate::mutant::Mutant;
-use crate::node::{self, LogWork, Node};
+use crate::node::{ApplyWork, LogWork, Node, empty_machine};
 use crate::random::Random;
+use crate::state::Bank;
 use crate::violation::{Check, Checked, ensure};
 use crate::world::World;
 
@@ -81,13 +83,14 @@ impl World {
 }
 
 impl Node {
-    /// Writes the log and the files anew, and checks that nothing is left.
+    /// Writes the log and the files anew, and checks that nothing is left. Not while the power
+    /// fails: nobody would be told any more.
     pub(crate) fn erase(&mut self, index: u64) -> Checked {
         if self.disk.is_failing() {
             return Ok(());
         }
         let (id, mutant, clock) = (self.id, self.mutant, &self.clock);
-        self.disk.scrub(index, |chain| folded(&node::empty_machine(id, mutant, clock), chain));
+        self.disk.scrub(index, |chain| folded(&empty_machine(id, mutant, clock), chain));
         ensure(self.disk.has_erased(index), Check::Erasure, || {
             format!("replica {id} has something left from before {index}")
         })
@@ -97,7 +100,7 @@ impl Node {
     pub(crate) fn lose_file(&mut self, random: &mut Random) -> bool {
         let is_needed = self.erasure.is_some()
             || self.log_work.iter().any(|(_, work)| matches!(work, LogWork::Scrub { .. }))
-            || self.apply_work.iter().any(|work| matches!(work, node::ApplyWork::Install(_)));
+            || self.apply_work.iter().any(|work| matches!(work, ApplyWork::Install(_)));
         self.is_running() && !is_needed && self.disk.lose_newest(random)
     }
 
@@ -106,12 +109,12 @@ impl Node {
         if self.erased_to == 0 || chain.len() == 1 || begins_at(&chain) >= self.erased_to {
             return chain;
         }
-        folded(&node::empty_machine(self.id, self.mutant, &self.clock), &chain).unwrap_or(chain)
+        folded(&empty_machine(self.id, self.mutant, &self.clock), &chain).unwrap_or(chain)
     }
 }
 
-/// One file with what the chain leads to, if it can be read.
-fn folded(machine: &fsmdb::Machine<crate::state::Bank>, chain: &Chain) -> Option<Chain> {
+/// One file with what the chain leads to, if it can be read, by an empty machine.
+fn folded(machine: &Machine<Bank>, chain: &Chain) -> Option<Chain> {
     let sources = chain.iter().map(Vec::as_slice);
     machine.install_chain(sources, LoadOptions::new().threads(1)).ok()?;
     let mut file = Vec::new();

@@ -152,13 +152,7 @@ impl Follower {
         next.map_err(|lagged| Violation::new(Check::Feed, lagged.to_string()))
     }
 
-    fn follow(
-        &mut self,
-        event: &Event,
-        db: &Db,
-        oracle: &Oracle,
-        seen: &mut Followed,
-    ) -> Checked {
+    fn follow(&mut self, event: &Event, db: &Db, oracle: &Oracle, seen: &mut Followed) -> Checked {
         match event {
             Event::Commit(commit) => {
                 let revision = commit.revision().0;

@@ -6,10 +6,10 @@
 //! step what is promised is checked ([`Check`]); at the end everything is healed and the group must
 //! go on. [`Mutant`]s are bugs that are planted into the shell, to prove that the checks see them.
 //!
-//! What is not run here: the node of `fsmdb-node`. The shell around the core is one of this crate, of
-//! the same contract; the sessions are a table of its state machine and not `Sessions`; the log is a
-//! list in memory and not raft-engine; there are no threads and no sockets. `fsmdb-trial` runs those,
-//! in real processes.
+//! What is not run here: the node of `fsmdb-node`. The shell around the core is one of this crate,
+//! of the same contract; the sessions are a table of its state machine and not `Sessions`; the log
+//! is a list in memory and not raft-engine; there are no threads and no sockets. `fsmdb-trial` runs
+//! those, in real processes.
 //!
 //! Only the public API of fsmdb is used. `world.rs` is where to begin to read.
 

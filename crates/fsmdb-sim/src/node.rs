@@ -27,9 +27,14 @@ use crate::violation::{Check, Checked, Violation, ensure};
 #[derive(Debug)]
 pub(crate) enum LogWork {
     Batch(Batch),
-    Compact { index: u64, snapshot: SnapshotMeta },
+    Compact {
+        index: u64,
+        snapshot: SnapshotMeta,
+    },
     /// Nothing is to be left of the entries up to this one.
-    Scrub { index: u64 },
+    Scrub {
+        index: u64,
+    },
 }
 
 /// What the state machine has to do.
@@ -350,7 +355,11 @@ impl Node {
     }
 }
 
-pub(crate) fn empty_machine(id: u64, mutant: Option<Mutant>, clock: &Arc<AtomicU64>) -> Machine<Bank> {
+pub(crate) fn empty_machine(
+    id: u64,
+    mutant: Option<Mutant>,
+    clock: &Arc<AtomicU64>,
+) -> Machine<Bank> {
     let db = Bank::builder().build().expect("the schema is sound");
     Machine::new(db, Bank::new(mutant, id, clock)).expect("nobody has the database yet")
 }

@@ -61,16 +61,16 @@ impl World {
         }
         let is_good = |id: &u64| {
             let node = &self.nodes[id];
-            node.is_running() && node.paused_until <= self.now && Some(*id) != left
+            node.is_running() && node.paused_until <= self.now
         };
-        let good: Vec<u64> = self.ids().into_iter().filter(is_good).collect();
+        let mut good: Vec<u64> = self.ids().into_iter().filter(is_good).collect();
+        if good.len() > 1 {
+            good.retain(|id| Some(*id) != left);
+        }
         let leader = self.leader().filter(|leader| good.contains(leader));
         let chosen = leader.filter(|_| self.random.chance(50));
-        let chosen = chosen.or_else(|| self.random.pick(&good)).or(left);
-        match chosen.filter(|id| self.nodes[id].is_running()) {
-            Some(id) => self.subscribe(id),
-            None => Ok(()),
-        }
+        let chosen = chosen.or_else(|| self.random.pick(&good));
+        chosen.map_or(Ok(()), |id| self.subscribe(id))
     }
 
     fn subscriber_leaves(&mut self) {

@@ -1,8 +1,8 @@
 //! A few seeds of the simulator, twice; and every planted bug at the seed that has found it before.
 //!
-//! `found.txt` is what the program has found: a line for each planted bug, with its seed. It is written
-//! anew by `cargo run --release -p fsmdb-sim -- --mutants --found crates/fsmdb-sim/tests/found.txt`.
-//! The program runs more of both.
+//! `found.txt` is what the program has found: a line for each planted bug, with its seed. To write
+//! it anew, at the root: `cargo run --release -p fsmdb-sim -- --mutants --found
+//! crates/fsmdb-sim/tests/found.txt`. The program runs more of both.
 
 use fsmdb_sim::{Check, Counts, Mutant, Plan, run};
 
