@@ -28,7 +28,7 @@ impl World {
     fn disturb(&mut self) -> Checked {
         let ids = self.ids();
         let at = self.random.pick(&ids).unwrap_or(1);
-        let what = self.random.below(30);
+        let what = self.random.below(33);
         self.trace.note(self.now, at, "fault", &[what]);
         match what {
             0 => self.crash(at)?,
@@ -83,9 +83,25 @@ impl World {
                 self.run(time)?;
             }
             28 => self.crash_in_a_loop(at)?,
+            29 => self.erase_history()?,
+            30 | 31 => self.lose_file(&ids),
             _ => {}
         }
         Ok(())
+    }
+
+    /// The file of the newest snapshot of a replica goes away or is damaged: of the leader, if it
+    /// can do without, or else of one of the others.
+    fn lose_file(&mut self, ids: &[u64]) {
+        let ids = self.leader().into_iter().chain(ids.iter().copied());
+        for id in ids.collect::<Vec<_>>() {
+            let random = &mut self.random;
+            if self.nodes.get_mut(&id).is_some_and(|node| node.lose_file(random)) {
+                self.counts.files_lost += 1;
+                self.trace.note(self.now, id, "loses a file", &[]);
+                return;
+            }
+        }
     }
 
     /// A replica crashes as soon as it has done a little, on a slow disk: mostly the leader.

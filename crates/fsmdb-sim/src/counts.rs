@@ -80,4 +80,18 @@ counts! {
     feed_items = "items of feeds",
     /// Restores that feeds told of.
     feed_resets = "restores in feeds",
+    /// Feeds that went on at another replica from their bookmark.
+    feeds_resumed = "feeds resumed elsewhere",
+    /// Feeds that could not, because what they had missed was gone there.
+    feeds_anew = "feeds begun anew elsewhere",
+    /// Replicas asked to erase what was before an entry.
+    erasures = "erasures asked for",
+    /// Replicas that have done so.
+    erased = "erasures done",
+    /// Snapshot files that went away or were damaged under a running replica.
+    files_lost = "snapshot files lost",
+    /// Those of them that were found when they were to be sent.
+    files_missed = "lost files found when sent",
+    /// Power losses around the writes of an install.
+    install_crashes = "crashes at an install",
 }

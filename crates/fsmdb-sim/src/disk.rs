@@ -6,12 +6,14 @@
 //! 2. A power loss keeps a prefix of the waiting writes, each whole or not at all.
 //! 3. Of the recorded snapshots the last [`SNAPSHOTS_KEPT`] are there, and every file that is
 //!    stored and not recorded yet.
-//! 4. Only a file that can be done without is ever damaged: the older one is whole and the log
+//! 4. Of the recorded snapshots the one in use is the newest that a start could read.
+//! 5. Only a file that can be done without is ever damaged: the older one is whole and the log
 //!    reaches back to it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use fsmdb::inspect;
 use fsmdb::raft::{Entry, HardState, LogError, LogStore, Membership, Recovered, SnapshotMeta};
 
 use crate::limits::SNAPSHOTS_KEPT;
@@ -25,6 +27,8 @@ pub(crate) type Chain = Arc<[Vec<u8>]>;
 struct Stored {
     reference: Vec<u8>,
     chain: Chain,
+    /// The entry of the first of them.
+    from: u64,
     /// Once a durable log record names it.
     recorded: Option<SnapshotMeta>,
     is_damaged: bool,
@@ -43,6 +47,8 @@ pub(crate) struct Disk {
     durable: Recovered,
     waiting: VecDeque<Write>,
     files: Vec<Stored>,
+    /// The entry of the snapshot in use.
+    used: u64,
     /// While the power fails no sync is ever answered.
     is_failing: bool,
     mutant: Option<Mutant>,
@@ -84,7 +90,7 @@ impl Disk {
         damages
     }
 
-    /// Whether the newest file can be done without (invariant 4).
+    /// Whether the newest file can be done without (invariant 5).
     fn can_be_damaged(&self) -> bool {
         let [.., older, newest] = &self.files[..] else { return false };
         let index = older.recorded.as_ref().map_or(0, |meta| meta.index);
@@ -92,6 +98,68 @@ impl Disk {
             index >= self.durable.truncated_index || self.mutant == Some(Mutant::OlderFileWithGap);
         let is_newest = newest.reference == self.durable.snapshot.reference;
         reaches && is_newest && !older.is_damaged && !newest.is_damaged
+    }
+
+    /// The newest recorded file goes away, or is damaged, while the replica runs; unless it cannot
+    /// be done without.
+    pub(crate) fn lose_newest(&mut self, random: &mut Random) -> bool {
+        let older = self.files.iter().rev().nth(1);
+        let is_recorded = older.is_some_and(|older| older.recorded.is_some());
+        let newest = &self.durable.snapshot.reference;
+        if !is_recorded || !self.can_be_damaged() || self.waits_for_files(newest) {
+            return false;
+        }
+        if random.chance(50) {
+            self.files.pop();
+        } else {
+            self.damage(random);
+        }
+        true
+    }
+
+    /// Whether the power fails.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.is_failing
+    }
+
+    /// The snapshot in use, if its file is damaged or gone.
+    pub(crate) fn lost_in_use(&self) -> Option<Vec<u8>> {
+        let recorded = self.files.iter().rev().filter(|file| file.recorded.is_some());
+        let mut in_use = recorded.filter(|file| !file.is_damaged);
+        let meta = &self.durable.snapshot;
+        let is_there = in_use.any(|file| file.reference == meta.reference);
+        (self.used == meta.index && !meta.reference.is_empty() && !is_there)
+            .then(|| meta.reference.clone())
+    }
+
+    /// A start goes on from the snapshot at this entry: newer ones could not be read.
+    pub(crate) fn goes_on_from(&mut self, index: u64) {
+        self.used = index;
+    }
+
+    /// Lets nothing be left, durably, of the entries up to `index`, nor of snapshots older than the
+    /// one in use; `fold` makes one file of many.
+    pub(crate) fn scrub(&mut self, index: u64, fold: impl Fn(&Chain) -> Option<Chain>) {
+        self.flush();
+        let (used, mutant) = (self.used, self.mutant);
+        self.files.retain_mut(|file| {
+            let Some(meta) = &file.recorded else { return true };
+            if meta.index < used {
+                return mutant == Some(Mutant::EraseKeepsOlderFile);
+            }
+            if file.from < index {
+                // What cannot be read is not in use.
+                let Some(chain) = fold(&file.chain) else { return false };
+                (file.from, file.chain) = (begins_at(&chain), chain);
+            }
+            true
+        });
+    }
+
+    /// Whether nothing is left of the entries up to `index`, and of snapshots from before it.
+    pub(crate) fn has_erased(&self, index: u64) -> bool {
+        let mut recorded = self.files.iter().filter(|file| file.recorded.is_some());
+        self.durable.truncated_index >= index && recorded.all(|file| file.from >= index)
     }
 
     /// Tears the newest recorded file, or flips a bit of it.
@@ -115,10 +183,9 @@ impl Disk {
             }
         }
         if self.chain(reference).is_none() {
-            self.files.insert(
-                0,
-                Stored { reference: reference.to_vec(), chain, recorded: None, is_damaged: false },
-            );
+            let (reference, from) = (reference.to_vec(), begins_at(&chain));
+            let stored = Stored { reference, chain, from, recorded: None, is_damaged: false };
+            self.files.insert(0, stored);
         }
     }
 
@@ -215,6 +282,7 @@ impl Disk {
             return;
         };
         let mut file = self.files.remove(at);
+        self.used = meta.index;
         file.recorded = Some(meta);
         self.files.push(file);
         let recorded = self.files.iter().filter(|file| file.recorded.is_some()).count();
@@ -317,6 +385,12 @@ fn perform(log: &mut Recovered, write: Write, mutant: Option<Mutant>) {
             log.snapshot = snapshot;
         }
     }
+}
+
+/// The entry of the first file, or 0 when that cannot be read.
+pub(crate) fn begins_at(chain: &Chain) -> u64 {
+    let first = chain.first().and_then(|file| inspect(file.as_slice()).ok());
+    first.map_or(0, |first| first.applied.index)
 }
 
 /// Tears a file off or flips one of its bits.

@@ -4,7 +4,9 @@
 //!
 //! 1. Within a bounded time a new command is acknowledged, and all members have it.
 //! 2. All members have equal digests and write equal bytes; their indexes equal their rows.
-//! 3. Every client's session is as far as the client knows, or one command further.
+//! 3. All members erase what anybody wanted erased, and nothing of it is left.
+//! 4. Who follows the changes, from replica to replica, can go on at the leader and has all.
+//! 5. Every client's session is as far as the client knows, or one command further.
 
 use std::collections::BTreeSet;
 
@@ -38,18 +40,31 @@ impl World {
         self.clients.insert(LAST_CLIENT, last);
         self.network.put(self.now, Delivery::Wake { client: LAST_CLIENT });
         self.send_request(LAST_CLIENT, 1, What::Write(command));
-        loop {
-            let writes = |client: &Client| matches!(client.waits, Some((What::Write(_), _)));
-            if !self.clients.values().any(writes) && self.have_all()? {
-                break;
-            }
-            ensure(self.now < deadline, Check::Progress, || {
-                let statuses = self.nodes.values().map(|node| node.core.as_ref().map(Core::status));
-                format!("at {}: {:?}", self.now, statuses.collect::<Vec<_>>())
-            })?;
-            self.run(HEAL_LOOK)?;
+        let writes = |client: &Client| matches!(client.waits, Some((What::Write(_), _)));
+        while self.clients.values().any(writes) || !self.have_all()? {
+            self.wait(deadline)?;
         }
+        let members = self.settled()?;
+        self.ask_for_erasure_of_all(&members)?;
+        while !members.iter().all(|id| self.has_erased(*id)) {
+            self.wait(deadline)?;
+        }
+        let leader = self.leader().unwrap_or(0);
+        self.subscriber_ends(leader)?;
         self.compare()
+    }
+
+    fn wait(&mut self, deadline: u64) -> Checked {
+        ensure(self.now < deadline, Check::Progress, || {
+            let statuses = self.nodes.values().map(|node| node.core.as_ref().map(Core::status));
+            format!("at {}: {:?}", self.now, statuses.collect::<Vec<_>>())
+        })?;
+        self.run(HEAL_LOOK)
+    }
+
+    fn settled(&self) -> Checked<BTreeSet<u64>> {
+        let text = "the leader is gone";
+        self.members().ok_or_else(|| Violation::new(Check::Convergence, text))
     }
 
     /// The members by the word of the leader, when no change of them is under way.
@@ -79,9 +94,8 @@ impl World {
 
     fn compare(&mut self) -> Checked {
         let failed = |text: String| Violation::new(Check::Convergence, text);
-        let members = self.members().ok_or_else(|| failed("the leader is gone".into()))?;
         let mut first: Option<(u64, Vec<u8>)> = None;
-        for id in members {
+        for id in self.settled()? {
             let snapshot = self.nodes[&id].machine.read();
             let checked = snapshot.check();
             checked.map_err(|error| failed(format!("replica {id}: {error}")))?;

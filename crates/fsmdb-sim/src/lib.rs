@@ -6,6 +6,11 @@
 //! step what is promised is checked ([`Check`]); at the end everything is healed and the group must
 //! go on. [`Mutant`]s are bugs that are planted into the shell, to prove that the checks see them.
 //!
+//! What is not run here: the node of `fsmdb-node`. The shell around the core is one of this crate,
+//! of the same contract; the sessions are a table of its state machine and not `Sessions`; the log
+//! is a list in memory and not raft-engine; there are no threads and no sockets. `fsmdb-trial` runs
+//! those, in real processes.
+//!
 //! Only the public API of fsmdb is used. `world.rs` is where to begin to read.
 
 #![forbid(unsafe_code)]
@@ -16,6 +21,8 @@ mod clients;
 mod counts;
 mod disk;
 mod ending;
+mod erasing;
+mod follower;
 pub mod limits;
 mod model;
 mod mutant;
@@ -25,6 +32,7 @@ mod oracle;
 mod random;
 mod shell;
 mod state;
+mod subscriber;
 mod trace;
 mod transfers;
 mod violation;

@@ -49,6 +49,21 @@ pub(crate) const CHAIN_FILES_MAX: usize = 4;
 /// start when the last one turns out to be damaged.
 pub(crate) const SNAPSHOTS_KEPT: usize = 2;
 
+/// Longest time between two looks of the subscriber at the replica that it follows: shorter than an
+/// election, so that it is often gone before there is another leader.
+pub(crate) const SUBSCRIBER_WAKE_MAX: u64 = 40;
+
+/// Longest time that it follows nobody after it has lost a replica: longer than a start and an
+/// install take, after which what it has missed is gone.
+pub(crate) const SUBSCRIBER_AWAY_MAX: u64 = 1_500;
+
+/// How many of a hundred installs lose power around their writes, which are there for a few
+/// milliseconds only.
+pub(crate) const INSTALL_CRASHES_PERCENT: u64 = 6;
+
+/// How far behind the last applied entry an erasing entry is at most.
+pub(crate) const ERASURE_BEHIND_MAX: u64 = 4;
+
 /// Virtual time in which a healed group must take a command and bring it to all its members. A
 /// leader is there after two elections, a replica is fed after a few snapshots; this is a hundred
 /// times as much.

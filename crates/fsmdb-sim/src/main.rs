@@ -2,7 +2,9 @@
 
 #![forbid(unsafe_code)]
 
+use std::fs;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -29,6 +31,10 @@ struct Arguments {
     /// Plant each bug in turn and run seeds until it is found.
     #[arg(long, conflicts_with_all = ["seed", "mutant"])]
     mutants: bool,
+    /// With --mutants: write what was found to this file, a line for each, as tests/found.txt has
+    /// it.
+    #[arg(long, requires = "mutants")]
+    found: Option<PathBuf>,
     /// Plant this bug.
     #[arg(long)]
     mutant: Option<Mutant>,
@@ -99,7 +105,7 @@ fn replay(arguments: &Arguments, seed: u64) -> String {
 fn run_mutants(arguments: &Arguments) -> bool {
     let seeds = arguments.seeds.clone().unwrap_or(0..MUTANT_SEEDS_MAX);
     println!("{:<28} {:>6} {:>8}  check", "planted bug", "seed", "seconds");
-    let (mut highest, mut is_good) = (seeds.start, true);
+    let (mut highest, mut is_good, mut lines) = (seeds.start, true, String::new());
     for &mutant in Mutant::ALL {
         let begin = now();
         let found = seeds.clone().find_map(|seed| {
@@ -110,6 +116,7 @@ fn run_mutants(arguments: &Arguments) -> bool {
         match found {
             Some((seed, violation)) => {
                 highest = highest.max(seed + 1);
+                lines += &format!("{mutant} {seed}\n");
                 println!("{mutant:<28} {seed:>6} {seconds:>8.2}  {}", violation.check);
             }
             None => {
@@ -130,5 +137,9 @@ fn run_mutants(arguments: &Arguments) -> bool {
         return false;
     }
     println!("without a planted bug the seeds {}..{highest} pass", seeds.start);
-    is_good
+    let written = arguments.found.as_ref().map_or(Ok(()), |path| fs::write(path, lines));
+    if let Err(error) = &written {
+        println!("what was found cannot be written: {error}");
+    }
+    is_good && written.is_ok()
 }

@@ -103,6 +103,14 @@ mutants! {
     WatchersLeftBehind = "watchers-left-behind",
     /// A follower of a feed passes over the item that tells of a restore.
     FeedHidesReset = "feed-hides-reset",
+    /// A feed that is resumed at another replica begins one revision late.
+    ResumeOneLate = "resume-one-late",
+    /// A replica is never told that the file of its snapshot is lost.
+    LostFileUntold = "lost-file-untold",
+    /// An erasure does not wait for the log to be compacted.
+    EraseTooEarly = "erase-too-early",
+    /// An erasure leaves the snapshot file from before it.
+    EraseKeepsOlderFile = "erase-keeps-older-file",
 }
 
 impl fmt::Display for Mutant {

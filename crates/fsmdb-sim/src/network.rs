@@ -72,6 +72,13 @@ pub(crate) enum Delivery {
         request: Request,
     },
     Answer(Answer),
+    /// A replica loses power.
+    PowerCut {
+        id: u64,
+        boot: u64,
+    },
+    /// The subscriber looks after the replica that it follows.
+    Subscriber,
     /// A client looks at what it waits for.
     Wake {
         client: u64,

@@ -27,7 +27,14 @@ use crate::violation::{Check, Checked, Violation, ensure};
 #[derive(Debug)]
 pub(crate) enum LogWork {
     Batch(Batch),
-    Compact { index: u64, snapshot: SnapshotMeta },
+    Compact {
+        index: u64,
+        snapshot: SnapshotMeta,
+    },
+    /// Nothing is to be left of the entries up to this one.
+    Scrub {
+        index: u64,
+    },
 }
 
 /// What the state machine has to do.
@@ -113,15 +120,19 @@ pub(crate) struct Node {
     pub(crate) base: Option<(Snapshot, Chain)>,
     pub(crate) files_built: u64,
     pub(crate) audience: Audience,
-    /// The attempts to send a snapshot that are not answered, with their receivers.
-    pub(crate) sending: BTreeMap<u64, u64>,
+    /// The attempts to send a snapshot that are not answered, with what was sent.
+    pub(crate) sending: BTreeMap<u64, Vec<u8>>,
+    /// The last entry that is to be erased, and is not.
+    pub(crate) erasure: Option<u64>,
+    /// The last entry that anybody has asked this start to erase.
+    pub(crate) erased_to: u64,
     /// Until when the whole process stands still.
     pub(crate) paused_until: u64,
     /// Whether it is known to have been removed.
     pub(crate) is_removed: bool,
     pub(crate) log_number: u64,
     pub(crate) mutant: Option<Mutant>,
-    clock: Arc<AtomicU64>,
+    pub(crate) clock: Arc<AtomicU64>,
 }
 
 impl Node {
@@ -145,6 +156,8 @@ impl Node {
             files_built: 0,
             audience,
             sending: BTreeMap::new(),
+            erasure: None,
+            erased_to: 0,
             paused_until: 0,
             is_removed: false,
             log_number: 0,
@@ -161,6 +174,7 @@ impl Node {
     pub(crate) fn waits_for_files(&self, reference: &[u8]) -> bool {
         self.log_work.iter().any(|(_, work)| match work {
             LogWork::Compact { snapshot, .. } => snapshot.reference == reference,
+            LogWork::Scrub { .. } => false,
             LogWork::Batch(batch) => {
                 batch.snapshot.as_ref().is_some_and(|(meta, _)| meta.reference == reference)
             }
@@ -176,6 +190,7 @@ impl Node {
         self.apply_work.clear();
         self.answered_early.clear();
         self.sending.clear();
+        (self.erasure, self.erased_to) = (None, 0);
         self.base = None;
         self.disk.begin_failing();
         let begun = random.position(self.log_work.len() + 1);
@@ -192,6 +207,10 @@ impl Node {
     pub(crate) fn write(&mut self, work: LogWork) -> Checked<Option<Batch>> {
         let outcome = match &work {
             LogWork::Compact { index, snapshot } => self.disk.compact_to(*index, snapshot),
+            LogWork::Scrub { index } => {
+                self.erase(*index)?;
+                Ok(())
+            }
             LogWork::Batch(batch) => {
                 let snapshot = batch.snapshot.as_ref();
                 let installed = snapshot.map_or(Ok(()), |(meta, hard_state)| {
@@ -207,7 +226,7 @@ impl Node {
         })?;
         Ok(match work {
             LogWork::Batch(batch) => Some(batch),
-            LogWork::Compact { .. } => None,
+            LogWork::Compact { .. } | LogWork::Scrub { .. } => None,
         })
     }
 
@@ -235,6 +254,7 @@ impl Node {
                 }
                 Ok(()) => {
                     let is_older = meta != recovered.snapshot;
+                    self.disk.goes_on_from(meta.index);
                     recovered.snapshot = meta;
                     return Ok((recovered, is_older));
                 }
@@ -335,7 +355,11 @@ impl Node {
     }
 }
 
-fn empty_machine(id: u64, mutant: Option<Mutant>, clock: &Arc<AtomicU64>) -> Machine<Bank> {
+pub(crate) fn empty_machine(
+    id: u64,
+    mutant: Option<Mutant>,
+    clock: &Arc<AtomicU64>,
+) -> Machine<Bank> {
     let db = Bank::builder().build().expect("the schema is sound");
     Machine::new(db, Bank::new(mutant, id, clock)).expect("nobody has the database yet")
 }

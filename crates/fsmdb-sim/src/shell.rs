@@ -1,5 +1,6 @@
 //! The shell around the core: carries out its actions with the log, the state machine and the
-//! network of the world. A real daemon has the same one, with threads and sockets.
+//! network of the world. The node of `fsmdb-node` has one of its own, of the same contract, with
+//! threads and sockets.
 //!
 //! # Invariants
 //!
@@ -11,6 +12,7 @@ use fsmdb::Applied;
 use fsmdb::raft::{Action, Batch, Committed, EntryKind, Event, Message, Role};
 
 use crate::clients::{Answer, End, Request, What};
+use crate::limits::INSTALL_CRASHES_PERCENT;
 use crate::mutant::Mutant;
 use crate::network::Delivery;
 use crate::node::{ApplyWork, LogWork, Node};
@@ -28,6 +30,7 @@ impl World {
             self.trace.show(self.now, id, "does", &action);
             self.perform(id, action)?;
         }
+        self.scrub(id);
         Ok(())
     }
 
@@ -108,7 +111,20 @@ impl World {
             let (boot, batch) = (node.boot, batch.clone());
             self.network.put(self.now, Delivery::Durable { id, boot, batch });
         }
+        let is_install = batch.snapshot.is_some();
         self.give_log_work(id, LogWork::Batch(batch));
+        if is_install && self.is_open && self.random.chance(INSTALL_CRASHES_PERCENT) {
+            self.cut_power_soon(id);
+        }
+    }
+
+    /// Lets a replica lose power before, or right after, the log has done what it has to do.
+    fn cut_power_soon(&mut self, id: u64) {
+        let Some(node) = self.nodes.get(&id) else { return };
+        let boot = node.boot;
+        let longest = node.log_free.saturating_sub(self.now) + 2;
+        let at = self.now + self.random.below(longest);
+        self.network.put(at, Delivery::PowerCut { id, boot });
     }
 
     /// What the batch promises is as good as kept: the core may rely on it.
@@ -120,10 +136,10 @@ impl World {
     }
 
     /// The log comes to it some time after what it has to do before.
-    fn give_log_work(&mut self, id: u64, work: LogWork) {
+    pub(crate) fn give_log_work(&mut self, id: u64, work: LogWork) {
         let syncs = match &work {
             LogWork::Batch(batch) => batch.must_sync,
-            LogWork::Compact { .. } => false,
+            LogWork::Compact { .. } | LogWork::Scrub { .. } => false,
         };
         let delay = self.random.below(if syncs { self.disk_max } else { 3 } + 1);
         let now = self.now;
@@ -250,11 +266,11 @@ impl World {
     /// Whoever watches the database of a replica looks at it.
     fn look(&mut self, id: u64) -> Checked {
         let Some(node) = self.nodes.get_mut(&id) else { return Ok(()) };
-        let seen = node.audience.look(node.machine.db(), &self.oracle)?;
-        self.counts.wakes += seen.wakes;
-        self.counts.feed_items += seen.items;
-        self.counts.feed_resets += seen.resets;
-        Ok(())
+        let (wakes, followed) = node.audience.look(node.machine.db(), &self.oracle)?;
+        self.counts.wakes += wakes;
+        self.counts.feed_items += followed.items;
+        self.counts.feed_resets += followed.resets;
+        self.subscriber_looks(id)
     }
 
     /// A request reaches a replica.

@@ -5,6 +5,7 @@
 //! 1. A receiver stores data only after it has verified every file, and that they lead to the
 //!    position that the message says.
 //! 2. Every snapshot that is sent is answered once: by the receiver, or because patience ends.
+//! 3. The file of one that did not arrive is read, and the core is told when it is lost.
 
 use fsmdb::inspect;
 use fsmdb::raft::{Action, Event, Message};
@@ -30,6 +31,7 @@ impl World {
     pub(crate) fn snapshot_built(&mut self, id: u64, built: Built) -> Checked {
         let Built { at, chain, snapshot } = built;
         let Some(node) = self.nodes.get_mut(&id) else { return Ok(()) };
+        let chain = node.without_erased(chain);
         node.files_built += 1;
         let reference = format!("{id}-{}-{}", node.boot, node.files_built).into_bytes();
         self.trace.note(self.now, id, "built", &[at.index, chain.len() as u64]);
@@ -62,6 +64,7 @@ impl World {
             self.trace.show(self.now, id, "does", &action);
             self.perform(id, action)?;
         }
+        self.scrub(id);
         let Some(node) = self.nodes.get_mut(&id) else { return Ok(()) };
         if !is_named && !node.waits_for_files(reference) {
             node.disk.discard(reference);
@@ -74,7 +77,7 @@ impl World {
         let (now, to) = (self.now, message.to());
         let Some(node) = self.nodes.get_mut(&id) else { return };
         let boot = node.boot;
-        node.sending.insert(attempt, to);
+        node.sending.insert(attempt, message.snapshot_reference().to_vec());
         let data = node.disk.chain(message.snapshot_reference());
         let other = node.disk.other_chain(message.snapshot_reference());
         let late = now + SNAPSHOT_PATIENCE;
@@ -134,16 +137,33 @@ impl World {
         ok: bool,
     ) -> Checked {
         let Some(node) = self.nodes.get_mut(&id) else { return Ok(()) };
-        if node.sending.remove(&attempt).is_none() {
+        let Some(reference) = node.sending.remove(&attempt) else {
             // It was answered before.
             return Ok(());
-        }
+        };
         self.counts.lost_snapshots += u64::from(!ok);
         if self.mutant == Some(Mutant::ForgetSnapshotSent) {
             return Ok(());
         }
         self.trace.note(self.now, id, "snapshot sent", &[to, u64::from(ok)]);
-        self.step(id, Event::SnapshotSent { to, ok })
+        self.step(id, Event::SnapshotSent { to, ok })?;
+        if ok {
+            return Ok(());
+        }
+        self.check_file(id, reference)
+    }
+
+    /// Looks at the file of a snapshot that did not arrive: one that is damaged never would.
+    pub(crate) fn check_file(&mut self, id: u64, reference: Vec<u8>) -> Checked {
+        let Some(node) = self.nodes.get(&id) else { return Ok(()) };
+        let chain = node.disk.chain(&reference);
+        let is_sound = chain.is_some_and(|chain| leads_to(&chain, 0, true));
+        if is_sound || self.mutant == Some(Mutant::LostFileUntold) {
+            return Ok(());
+        }
+        self.counts.files_missed += 1;
+        self.trace.note(self.now, id, "misses a file", &[]);
+        self.step(id, Event::SnapshotLost { reference })
     }
 }
 

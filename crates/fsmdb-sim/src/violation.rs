@@ -31,6 +31,8 @@ pub enum Check {
     Watch,
     /// A feed tells of every commit in order, or that it cannot.
     Feed,
+    /// What a replica says to have erased is gone from its log and its files.
+    Erasure,
     /// A replica starts from what it has written.
     Start,
     /// A replica does not stop by itself.
@@ -58,6 +60,7 @@ impl fmt::Display for Check {
             Self::Read => "reads",
             Self::Watch => "watches",
             Self::Feed => "feeds",
+            Self::Erasure => "erasures",
             Self::Start => "start",
             Self::Stopped => "no stop",
             Self::Progress => "progress",

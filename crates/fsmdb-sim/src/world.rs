@@ -24,6 +24,7 @@ use crate::node::Node;
 use crate::oracle::Oracle;
 use crate::random::{Random, hash_of, mix};
 use crate::state::Command;
+use crate::subscriber::Subscriber;
 use crate::trace::Trace;
 use crate::violation::{Check, Checked, Violation};
 
@@ -40,6 +41,9 @@ pub(crate) struct World {
     pub(crate) trace: Trace,
     pub(crate) mutant: Option<Mutant>,
     pub(crate) retired: BTreeSet<u64>,
+    pub(crate) subscriber: Subscriber,
+    /// The last entry of which somebody wants nothing left.
+    pub(crate) unwanted: u64,
     /// Every command that was proposed, by its encoding.
     pub(crate) commands: BTreeMap<Vec<u8>, Command>,
     /// Longest time that one write takes to become durable.
@@ -70,6 +74,8 @@ impl World {
             trace: Trace::new(plan.prints),
             mutant: plan.mutant,
             retired: BTreeSet::new(),
+            subscriber: Subscriber::default(),
+            unwanted: 0,
             commands: BTreeMap::new(),
             disk_max: 3,
             is_open: true,
@@ -85,6 +91,7 @@ impl World {
             world.clients.insert(id, Client::new(id));
             world.network.put(0, Delivery::Wake { client: id });
         }
+        world.network.put(0, Delivery::Subscriber);
         world
     }
 
@@ -201,7 +208,10 @@ impl World {
             | Delivery::Durable { id, .. }
             | Delivery::Built { id, .. } => *id,
             Delivery::Request { to, .. } => *to,
-            Delivery::Answer(_) | Delivery::Wake { .. } => return None,
+            Delivery::PowerCut { .. }
+            | Delivery::Subscriber
+            | Delivery::Answer(_)
+            | Delivery::Wake { .. } => return None,
         };
         let node = self.nodes.get(&id)?;
         (node.is_running() && node.paused_until > self.now).then_some(node.paused_until)
@@ -254,6 +264,11 @@ impl World {
             Delivery::Built { id, boot, built } if self.is_running(id, boot) => {
                 self.snapshot_built(id, built)
             }
+            Delivery::PowerCut { id, boot } if self.is_open && self.is_running(id, boot) => {
+                self.counts.install_crashes += 1;
+                self.crash(id)
+            }
+            Delivery::Subscriber => self.subscriber_wakes(),
             Delivery::Request { to, request } => self.take_request(to, request),
             Delivery::Answer(answer) => self.take_answer(answer),
             Delivery::Wake { client } => self.wake(client),

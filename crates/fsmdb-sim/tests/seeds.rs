@@ -1,7 +1,8 @@
 //! A few seeds of the simulator, twice; and every planted bug at the seed that has found it before.
 //!
-//! `found.txt` is what `--mutants` has found: a line for each planted bug, with its seed. The
-//! program runs more of both.
+//! `found.txt` is what the program has found: a line for each planted bug, with its seed. To write
+//! it anew, at the root: `cargo run --release -p fsmdb-sim -- --mutants --found
+//! crates/fsmdb-sim/tests/found.txt`. The program runs more of both.
 
 use fsmdb_sim::{Check, Counts, Mutant, Plan, run};
 
@@ -28,6 +29,8 @@ fn what_is_promised_holds_under_every_seed_and_much_happens() {
         ("changes of members", total.changes, SEEDS),
         ("watches woken", total.wakes, 50 * SEEDS),
         ("items of feeds", total.feed_items, 50 * SEEDS),
+        ("feeds resumed", total.feeds_resumed, 10 * SEEDS),
+        ("erasures", total.erased, SEEDS),
     ];
     for (what, count, least) in least {
         assert!(count >= least, "only {count} {what}, expected {least}:\n{total}");
@@ -69,6 +72,9 @@ fn a_planted_bug_is_told_by_the_check_that_it_breaks() {
         (Mutant::WatchersLeftBehind, Check::Watch),
         (Mutant::FeedHidesReset, Check::Feed),
         (Mutant::ReadAtFollower, Check::LinearizableRead),
+        (Mutant::ResumeOneLate, Check::Feed),
+        (Mutant::EraseTooEarly, Check::Erasure),
+        (Mutant::EraseKeepsOlderFile, Check::Erasure),
     ];
     for (mutant, check) in cases {
         let violation =
