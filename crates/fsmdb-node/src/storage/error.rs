@@ -22,8 +22,13 @@ pub enum StorageError {
         /// The failure.
         source: io::Error,
     },
-    /// A running node has the directory.
-    #[error("{} is in use by a running node; stop that one first", path.display())]
+    /// Another process has the directory, or this one: a node that runs, or whose log has failed
+    /// since the process began. Such a log is never closed.
+    #[error(
+        "{} is in use: another process has it, or a log of this process that runs or has failed; \
+         end that process first",
+        path.display()
+    )]
     Locked {
         /// The directory.
         path: PathBuf,
