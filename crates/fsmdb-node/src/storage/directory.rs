@@ -157,13 +157,14 @@ impl DataDir {
     }
 }
 
-/// Refuses a directory in which others could change a file or put another in its place.
+/// Refuses a directory in which others could change a file or put another in its place, or read
+/// what is in the log.
 fn check_mode(path: &Path) -> Result<(), StorageError> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
         let mode = fs::metadata(path).map_err(failed("look at", path))?.permissions().mode();
-        if mode & 0o022 != 0 {
+        if mode & 0o077 != 0 {
             return Err(StorageError::Permissions { path: path.to_owned(), mode: mode & 0o7777 });
         }
     }

@@ -33,9 +33,9 @@ pub enum StorageError {
         /// The directory.
         path: PathBuf,
     },
-    /// Others than the owner could change what is in the directory.
+    /// Others than its owner have rights in the directory.
     #[error(
-        "{} can be written by others (mode {mode:o}); take their rights away: chmod 700",
+        "{} is open to others than its owner (mode {mode:o}); take their rights away: chmod 700",
         path.display()
     )]
     Permissions {
