@@ -1,5 +1,7 @@
 //! The checkers themselves: they accept what a true register answers, and notice one wrong reply.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use fsmdb_trial::history::{Answer, Call, CallId, End, Operation, Violation};
 use fsmdb_trial::numbers::Numbers;
 use fsmdb_trial::witnessed::Applied;
@@ -112,6 +114,95 @@ fn a_read_of_an_older_value_is_found_by_both() {
         let found = search::check(&stale).expect_err("a stale read");
         assert!(matches!(found, Violation::NotLinearizable { .. }), "{found}");
     }
+}
+
+#[test]
+fn a_swap_that_was_answered_the_opposite_is_found_by_the_journal_and_by_both_where_it_shows() {
+    for seed in 0..8 {
+        let (history, journal) = true_history(seed, 8, 10_000, 8, 2);
+        let read: BTreeSet<Option<u64>> = history.iter().filter_map(value_read).collect();
+        // Whether its value was seen though it says it did nothing, or it says that it found what
+        // was not there.
+        let shows = |call: &Call| match (call.operation, call.end.map(|end| end.answer)) {
+            (Operation::Swap { value, .. }, Some(Answer::Done(true))) => {
+                read.contains(&Some(value))
+            }
+            _ => true,
+        };
+        for was in [true, false] {
+            let flips: Vec<usize> = (0..history.len())
+                .filter(|n| matches!(history[*n].operation, Operation::Swap { .. }))
+                .filter(|n| history[*n].end.is_some_and(|end| end.answer == Answer::Done(was)))
+                .collect();
+            let flipped = |wrong: usize| {
+                let mut corrupted = history.clone();
+                corrupted[wrong].end.as_mut().expect("it has one").answer = Answer::Done(!was);
+                corrupted
+            };
+            for &wrong in flips.iter().step_by(flips.len() / 5) {
+                let found = witnessed::check(&flipped(wrong), &journal).expect_err("a wrong reply");
+                let call = history[wrong].id;
+                assert!(matches!(found, Violation::WrongAnswer { call: c, .. } if c == call));
+            }
+            let showing: Vec<usize> =
+                flips.into_iter().filter(|wrong| shows(&history[*wrong])).collect();
+            let wrong = showing[Numbers::new(seed).below(showing.len() as u64) as usize];
+            let found = search::check(&flipped(wrong)).expect_err("a wrong reply");
+            assert!(matches!(found, Violation::NotLinearizable { .. }), "{was}: {found}");
+        }
+    }
+}
+
+#[test]
+fn a_read_that_misses_only_the_last_write_before_it_is_found_by_both() {
+    for seed in 0..8 {
+        let (history, journal) = true_history(seed, 8, 10_000, 8, 2);
+        let misses = reads_with_the_value_before(&history, &journal);
+        let (wrong, before) = misses[Numbers::new(seed).below(misses.len() as u64) as usize];
+        // The revision is the right one: only the value is old.
+        let mut stale = history.clone();
+        stale[wrong].end.as_mut().expect("it has one").answer = Answer::Value(Some(before));
+        let found = witnessed::check(&stale, &journal).expect_err("a stale value");
+        let call = history[wrong].id;
+        assert!(matches!(found, Violation::WrongAnswer { call: c, .. } if c == call), "{found}");
+        let found = search::check(&stale).expect_err("a stale value");
+        assert!(matches!(found, Violation::NotLinearizable { .. }), "{found}");
+    }
+}
+
+fn value_read(call: &Call) -> Option<Option<u64>> {
+    match call.end?.answer {
+        Answer::Value(value) => Some(value),
+        Answer::Done(_) => None,
+    }
+}
+
+/// Each read that began after the last write it saw had ended, with what that write replaced: the
+/// value of one that had ended when the last began, so that no other order explains it.
+fn reads_with_the_value_before(history: &[Call], journal: &[Applied]) -> Vec<(usize, u64)> {
+    let calls: BTreeMap<CallId, &Call> = history.iter().map(|call| (call.id, call)).collect();
+    // Of each register: what it held from which revision on, and whose write that was.
+    let mut held: BTreeMap<u64, Vec<(u64, u64, &Call)>> = BTreeMap::new();
+    for entry in journal {
+        let of_key = held.entry(entry.key).or_default();
+        let before = of_key.last().map(|(_, value, _)| *value);
+        if let (Some(value), Answer::Done(true)) = entry.operation.apply(before) {
+            of_key.push((entry.revision, value, calls[&entry.id]));
+        }
+    }
+    let ended_before = |call: &Call, began| call.end.is_some_and(|end| end.at < began);
+    let mut found = Vec::new();
+    for (n, read) in history.iter().enumerate().filter(|(_, call)| !call.operation.is_write()) {
+        let (Some(end), Some(of_key)) = (read.end, held.get(&read.key)) else { continue };
+        let seen = of_key.partition_point(|(revision, ..)| *revision <= end.revision);
+        if let [.., (_, before, first), (_, _, last)] = of_key[..seen]
+            && ended_before(first, last.began)
+            && ended_before(last, read.began)
+        {
+            found.push((n, before));
+        }
+    }
+    found
 }
 
 fn put(client: u64, sequence: u64, value: u64, began: u64, ended: Option<(u64, u64)>) -> Call {

@@ -16,7 +16,8 @@ pub enum NodeError {
     /// The core refused the log, or its contract was broken.
     #[error(transparent)]
     Raft(#[from] RaftError),
-    /// The durable log failed. A failed write is never retried: start the node again.
+    /// The durable log failed. A failed write is never retried, and its files stay open: end the
+    /// process and start it again. In the same process the directory stays locked.
     #[error(transparent)]
     Log(#[from] LogError),
     /// The log has a command that this build does not know. Nothing was skipped: upgrade this node

@@ -3,7 +3,7 @@
 //! # Invariants
 //!
 //! 1. One process has the directory at a time. The lock is held until everything that was opened
-//!    in it is dropped.
+//!    in it is dropped, and until the process ends once a log in it has failed.
 //! 2. Each open has a boot number that no open before it had, durable before it is told.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -50,10 +50,11 @@ impl DataDir {
     ///
     /// # Errors
     ///
-    /// [`StorageError::Locked`] while another process has it, [`StorageError::Foreign`] when it is
-    /// of another node or cluster, [`StorageError::Permissions`] when others could write in it,
-    /// [`StorageError::Unidentified`] and [`StorageError::BrokenIdentity`] when it cannot be told
-    /// whose it is, [`StorageError::Disk`].
+    /// [`StorageError::Locked`] while another process has it, or something in this one, where a
+    /// log that has failed keeps it to the end; [`StorageError::Foreign`] when it is of another
+    /// node or cluster, [`StorageError::Permissions`] when its mode gives others than its owner
+    /// any right, [`StorageError::Unidentified`] and [`StorageError::BrokenIdentity`] when it
+    /// cannot be told whose it is, [`StorageError::Disk`].
     pub fn open(
         path: impl AsRef<Path>,
         identity: Identity,
@@ -156,13 +157,14 @@ impl DataDir {
     }
 }
 
-/// Refuses a directory in which others could change a file or put another in its place.
+/// Refuses a directory in which others could change a file or put another in its place, or read
+/// what is in the log.
 fn check_mode(path: &Path) -> Result<(), StorageError> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
         let mode = fs::metadata(path).map_err(failed("look at", path))?.permissions().mode();
-        if mode & 0o022 != 0 {
+        if mode & 0o077 != 0 {
             return Err(StorageError::Permissions { path: path.to_owned(), mode: mode & 0o7777 });
         }
     }

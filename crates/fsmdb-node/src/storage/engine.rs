@@ -2,8 +2,9 @@
 //!
 //! # Invariants
 //!
-//! 1. Each method is one record of raft-engine, with one checksum: after a crash all of it is there
-//!    or none of it.
+//! 1. Each method that writes, but `scrub`, is one record of raft-engine, with one checksum: after
+//!    a crash all of it is there or none of it. A scrub writes another log, of many records, which
+//!    one rename puts in the place of this one.
 //! 2. Nothing is given to raft-engine that it would answer with a panic: order and place of every
 //!    entry are checked before.
 //! 3. A log is handed out only after every live entry was read: raft-engine checks an entry when it

@@ -22,15 +22,20 @@ pub enum StorageError {
         /// The failure.
         source: io::Error,
     },
-    /// A running node has the directory.
-    #[error("{} is in use by a running node; stop that one first", path.display())]
+    /// Another process has the directory, or this one: a node that runs, or whose log has failed
+    /// since the process began. Such a log is never closed.
+    #[error(
+        "{} is in use: another process has it, or a log of this process that runs or has failed; \
+         end that process first",
+        path.display()
+    )]
     Locked {
         /// The directory.
         path: PathBuf,
     },
-    /// Others than the owner could change what is in the directory.
+    /// Others than its owner have rights in the directory.
     #[error(
-        "{} can be written by others (mode {mode:o}); take their rights away: chmod 700",
+        "{} is open to others than its owner (mode {mode:o}); take their rights away: chmod 700",
         path.display()
     )]
     Permissions {

@@ -4,7 +4,7 @@
 //!
 //! 1. Once a write or sync has failed, raft-engine is neither called nor dropped again: closing its
 //!    files would sync them, and a sync that is made after a failed one proves nothing. Files and
-//!    locks stay open until the process ends.
+//!    locks, that of the directory too, stay open until the process ends.
 //! 2. Entries are never read while files are purged.
 //! 3. raft-engine reads entries on a thread that ends then. It keeps the last block that a thread
 //!    has read, by the number of the file and the place in it, and takes it for that of any other
@@ -300,7 +300,8 @@ impl Drop for Shared {
     fn drop(&mut self) {
         let engine = self.engine.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         if self.failure().is_some() {
-            std::mem::forget(engine);
+            // The lock beside its files: another log would find them locked, and not say why.
+            std::mem::forget((engine, Arc::clone(&self.lock)));
             return;
         }
         // It closes two files, and panics when the sync of one fails; when that of both fails, the

@@ -3,6 +3,7 @@
 use std::fs;
 
 use super::samples::{IDENTITY, Place, quiet};
+use crate::storage::durable::create_folder;
 use crate::storage::{DataDir, Identity, StorageError};
 
 #[test]
@@ -55,7 +56,7 @@ fn a_directory_of_another_node_or_cluster_is_refused_and_both_are_named() {
 
 #[test]
 #[cfg(unix)]
-fn only_its_owner_may_write_in_it() {
+fn only_its_owner_may_look_into_it_or_write_in_it() {
     use std::os::unix::fs::PermissionsExt;
     let place = Place::new();
     drop(place.open().expect("it is empty"));
@@ -65,17 +66,25 @@ fn only_its_owner_may_write_in_it() {
     };
     assert_eq!([mode(""), mode("log"), mode("snapshots")], [0o700; 3]);
     assert_eq!(mode("identity"), 0o600);
-    for mode in [0o720, 0o702, 0o777] {
+    let open_as = |mode| {
         fs::set_permissions(place.path(), fs::Permissions::from_mode(mode)).expect("ours");
-        let error = DataDir::open(place.path(), IDENTITY, &quiet()).expect_err("others can write");
+        DataDir::open(place.path(), IDENTITY, &quiet())
+    };
+    let others = [0o710, 0o720, 0o740, 0o701, 0o702, 0o704, 0o750, 0o755, 0o777, 0o1777];
+    for mode in others {
+        let error = open_as(mode).expect_err("others have rights");
+        let text = error.to_string();
+        assert!(text.contains(&format!("mode {mode:o}")) && text.contains("chmod 700"), "{text}");
         assert!(matches!(error, StorageError::Permissions { mode: found, .. } if found == mode));
     }
+    let directory = open_as(0o700).expect("it is its owner's alone");
+    assert_eq!(directory.boot(), 2, "an open that is refused changes nothing");
 }
 
 #[test]
 fn a_folder_with_something_in_it_and_no_identity_is_left_alone() {
     let place = Place::new();
-    fs::create_dir(place.path()).expect("a folder");
+    create_folder(&place.path()).expect("a folder");
     fs::write(place.path().join("letters.txt"), "dear").expect("a file");
     let error = DataDir::open(place.path(), IDENTITY, &quiet()).expect_err("it is not empty");
     assert!(matches!(error, StorageError::Unidentified { found, .. } if found == "letters.txt"));

@@ -3,11 +3,11 @@
 use fsmdb::raft::{LogError, LogStore, Recovered};
 
 use super::disk::Fault;
-use super::samples::{Place, entry, hard_state};
-use crate::storage::EngineLog;
+use super::samples::{IDENTITY, Place, entry, hard_state, quiet};
+use crate::storage::{DataDir, EngineLog, StorageError};
 
 /// A log with two synced entries, and what it holds.
-fn two_entries(place: &Place) -> (crate::storage::DataDir, EngineLog, Recovered) {
+fn two_entries(place: &Place) -> (DataDir, EngineLog, Recovered) {
     let (directory, mut log) = place.founded();
     let two = [entry(2, 1, b"two"), entry(3, 1, b"three")];
     log.append(&two, Some(hard_state(1, 2, 2)), true).expect("the disk is sound");
@@ -55,6 +55,10 @@ fn a_failed_sync_is_an_error_and_is_never_followed_by_another_sync() {
     assert!(housekeeper.run().is_err());
     drop((directory, log, housekeeper));
     assert_eq!(place.disk.syncs(), syncs, "not even when it is dropped");
+    // The way out is a new process; nothing is wrong with what is on the disk.
+    let again = DataDir::open(place.path(), IDENTITY, &quiet()).expect_err("its files are open");
+    assert!(matches!(again, StorageError::Locked { .. }), "{again}");
+    assert!(again.to_string().contains("end that process"), "{again}");
     // What was written and not synced may be there or not, whole.
     let found = found_after_restart(&place);
     assert!(found == held || found.entries.len() == 3, "{found:?}");

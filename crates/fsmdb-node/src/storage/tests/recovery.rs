@@ -5,8 +5,9 @@ use std::path::PathBuf;
 
 use fsmdb::raft::{Config, Core, LogStore, Membership, SnapshotMeta};
 use fsmdb::{Applied, SaveOptions};
+use slog::Level;
 
-use super::samples::{Place, command, entry, hard_state, quiet, replay, start};
+use super::samples::{Place, Told, command, entry, hard_state, quiet, replay, start};
 use crate::storage::{DataDir, EngineLog, StorageError};
 
 const LAST: u64 = 60;
@@ -104,6 +105,27 @@ fn with_the_newest_snapshot_damaged_anywhere_it_goes_back_to_the_one_before() {
     }
     fs::write(file_of(&place, 40), sound).expect("written");
     assert_eq!(started(&directory, &mut log).expect("it is sound").1.index, 40);
+}
+
+#[test]
+fn a_damaged_snapshot_that_is_skipped_is_told_as_an_error_with_its_file_and_what_is_wrong() {
+    let mut place = Place::new();
+    let told = Told::default();
+    place.logger = told.logger();
+    history(&place, [20, 40], 20);
+    let (directory, mut log) = place.open().expect("it is sound");
+    started(&directory, &mut log).expect("it is sound");
+    drop((directory, log));
+    assert_eq!(told.take(Level::Error), [""; 0], "all is well");
+    fs::write(file_of(&place, 40), "this is no snapshot").expect("written");
+    let (directory, mut log) = place.open().expect("the log is sound");
+    started(&directory, &mut log).expect("the older one is sound");
+    let lines = told.take(Level::Error);
+    let [line] = &lines[..] else { panic!("one line is to be told: {lines:?}") };
+    let file = file_of(&place, 40).display().to_string();
+    for part in ["SNAPSHOT DAMAGED", "index: 40", &file, "it does not begin with"] {
+        assert!(line.contains(part), "{part:?} is not in {line:?}");
+    }
 }
 
 #[test]

@@ -1,13 +1,14 @@
 //! Nodes, entries and snapshots to try the storage with.
 
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use fsmdb::raft::{Entry, HardState, Membership, Recovered, SnapshotMeta};
 use fsmdb::{Applied, Db, Error, Fsm, Machine, Table, WriteTxn};
 use serde::{Deserialize, Serialize};
-use slog::{Discard, Logger, o};
+use slog::{Discard, Drain, KV, Level, Logger, Never, OwnedKVList, Record, Serializer, o};
 use tempfile::TempDir;
 
 use super::disk::FaultyDisk;
@@ -21,6 +22,44 @@ pub(super) fn quiet() -> Logger {
     Logger::root(Discard, o!())
 }
 
+/// What a node's log was told: level and line of each record.
+#[derive(Clone, Default)]
+pub(super) struct Told(Arc<Mutex<Vec<(Level, String)>>>);
+
+impl Told {
+    pub(super) fn logger(&self) -> Logger {
+        Logger::root(self.clone(), o!())
+    }
+
+    /// The lines of a level since the last call of this.
+    pub(super) fn take(&self, level: Level) -> Vec<String> {
+        let told = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        told.into_iter().filter(|(found, _)| *found == level).map(|(_, line)| line).collect()
+    }
+}
+
+impl Drain for Told {
+    type Ok = ();
+    type Err = Never;
+
+    fn log(&self, record: &Record<'_>, _: &OwnedKVList) -> Result<(), Never> {
+        let mut line = Line(record.msg().to_string());
+        record.kv().serialize(record, &mut line).expect("every value can be shown");
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        told.push((record.level(), line.0));
+        Ok(())
+    }
+}
+
+struct Line(String);
+
+impl Serializer for Line {
+    fn emit_arguments(&mut self, key: slog::Key, value: &fmt::Arguments<'_>) -> slog::Result {
+        self.0.push_str(&format!(", {key}: {value}"));
+        Ok(())
+    }
+}
+
 /// Files so small that a few entries fill one.
 pub(super) const SMALL: LogOptions =
     LogOptions { file_bytes: 1024, purge_bytes: 4096, prefill_bytes: 0 };
@@ -29,12 +68,13 @@ pub(super) const SMALL: LogOptions =
 pub(super) struct Place {
     folder: TempDir,
     pub(super) disk: FaultyDisk,
+    pub(super) logger: Logger,
 }
 
 impl Place {
     pub(super) fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder for tests");
-        Self { folder, disk: FaultyDisk::default() }
+        Self { folder, disk: FaultyDisk::default(), logger: quiet() }
     }
 
     pub(super) fn path(&self) -> PathBuf {
@@ -49,7 +89,7 @@ impl Place {
         &self,
         options: LogOptions,
     ) -> Result<(DataDir, EngineLog), StorageError> {
-        let mut directory = DataDir::open(self.path(), IDENTITY, &quiet())?;
+        let mut directory = DataDir::open(self.path(), IDENTITY, &self.logger)?;
         let disk = Arc::new(self.disk.clone());
         let log = EngineLog::open_on(disk, &mut directory, options)?;
         Ok((directory, log))
