@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests have deadlines, and wake their own thread")]
 
 mod group;
+mod resumed;
 mod threads;
 
 use std::future::Future;
