@@ -197,8 +197,9 @@ pub const PROMOTE_LAG_MAX: u64 = fsmdb::limits::JOIN_LAG_MAX;
 /// more is refused as busy. The log takes one change after the other anyway.
 pub const MEMBER_OPERATIONS_MAX: usize = 8;
 
-/// Erasures of history that wait at one node for its state machine or a snapshot; one more is
-/// refused as busy. Each holds a few words; the work of all is done once.
+/// Erasures of history that wait at one node for its state machine or a snapshot. Each holds a few
+/// words; the work of all is done once. Beyond, the one of the latest entry is refused as busy: an
+/// entry that never comes keeps no place.
 pub const ERASURES_WAITING_MAX: usize = 64;
 
 /// Longest address of a member, in bytes; a longer one is refused before it is proposed.

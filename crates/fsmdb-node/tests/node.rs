@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests have deadlines, and wake their own thread")]
 
+mod asked;
 mod group;
 mod resumed;
 mod threads;
