@@ -224,7 +224,8 @@ pub const ANNOUNCE_TICKS: u32 = 50;
 
 /// Entries between two digests that a node notes, where digests are kept.
 ///
-/// A note costs a few microseconds and a difference is seen within so many entries.
+/// A note costs a few microseconds and a difference is seen within so many entries: what is named
+/// is the noted entry, not the one that made the difference.
 pub const DIGEST_ENTRIES: u64 = 4096;
 
 /// Notes of digests that a node keeps: so far may replicas be apart and still be compared.

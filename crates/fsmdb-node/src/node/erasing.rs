@@ -75,6 +75,9 @@ impl<F: Replicated> Node<F> {
     /// `at`, nor of snapshots from before it: what was erased by the command that was applied `at`.
     /// Asked of any node.
     ///
+    /// The command alone does not do this, and no node does it by itself: who proposed it calls
+    /// this with the entry that applied it, and remembers that entry until the report is complete.
+    ///
     /// Each member builds a snapshot, unless it has one from after `at`, and writes its log anew:
     /// O(bytes of the state); writes to its log wait while that is copied. A member that is behind
     /// gets a snapshot. The report comes at the deadline at the latest; ask again, after a while or
