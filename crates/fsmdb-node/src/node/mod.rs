@@ -57,6 +57,8 @@ pub use erasing::{ErasureReport, NodeErasure};
 pub use error::{MemberError, NodeError, SnapshotStoreError};
 pub use numbered::NumberedSession;
 pub use pending::{Ending, Pending};
+#[cfg(fuzzing)]
+pub use request::read_again;
 pub use snapshots::{Changes, SnapshotStore};
 pub use start::{Options, Parts};
 pub use status::{NodeStatus, Queues, StatusChange};

@@ -178,3 +178,14 @@ pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
     let fits = bytes.len() <= REQUEST_BYTES_MAX;
     fits.then(|| rmp_serde::from_slice(bytes).ok()).flatten()
 }
+
+/// What bytes of a peer are as a request, and as an answer, each written again and read again.
+/// Whether the two readings of each are equal; nothing for what is none.
+#[cfg(fuzzing)]
+pub fn read_again(bytes: &[u8]) -> [Option<bool>; 2] {
+    fn again<T: Serialize + DeserializeOwned + PartialEq>(bytes: &[u8]) -> Option<bool> {
+        let value = decode::<T>(bytes)?;
+        Some(decode::<T>(&encode(&value)?).as_ref() == Some(&value))
+    }
+    [again::<Request>(bytes), again::<Answer>(bytes)]
+}
