@@ -9,6 +9,10 @@ use fsmdb::limits::COMMAND_BYTES_MAX;
 /// peer that sends one is cut off.
 pub const REQUEST_BYTES_MAX: usize = COMMAND_BYTES_MAX + (64 << 10);
 
+/// Deepest nesting of a request, an answer, or a reply in one: as deep as a command may be. Deeper
+/// ones are not read, as if they were not understood; reading them could overflow the stack.
+pub const REQUEST_DEPTH_MAX: usize = fsmdb::limits::DEPTH_MAX;
+
 /// Size at which the log begins a new file. Small files let the space of forgotten entries be used
 /// again soon; each new one costs a sync of the folder. The last record may pass it.
 pub const LOG_FILE_BYTES: u64 = 16 << 20;

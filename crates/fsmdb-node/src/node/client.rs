@@ -18,7 +18,7 @@ use thiserror::Error;
 
 use super::job::Proposed;
 use super::pending::{Ending, Pending};
-use super::{Node, Shared};
+use super::{Node, Shared, request};
 use crate::session::{EnvelopeRef, EnvelopeReply, Place, Replicated, SessionRefusal};
 
 /// Why a command of a session has no reply.
@@ -192,7 +192,7 @@ pub(super) fn read<R: serde::de::DeserializeOwned>(
     match reply {
         EnvelopeReply::First(reply) => Ok((at, reply)),
         EnvelopeReply::Again { at, reply } => {
-            let reply = reply.and_then(|bytes| rmp_serde::from_slice(&bytes).ok());
+            let reply = reply.and_then(|bytes| request::read(&bytes));
             reply.map(|reply| (at, reply)).ok_or(SessionError::ReplyNotKept { at })
         }
         EnvelopeReply::Refused(refusal) => Err(refusal.into()),
