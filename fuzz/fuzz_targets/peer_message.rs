@@ -1,10 +1,10 @@
 //! Hostile peers: no bytes on a connection make a node panic, or allocate by their own word.
 //!
-//! Kinds of input: raw bytes; frames with right checksums around hostile messages; messages with the
-//! right fields and any numbers in them; requests, answers and commands with the right names and any
-//! values in them; references to snapshots; heads of parcels of changes. What can be read of messages
-//! goes into a core that runs, as a transport would hand it in; all else is read as what it is written
-//! again as.
+//! Kinds of input: raw bytes; frames with right checksums around hostile messages; messages with
+//! the right fields and any numbers in them; requests, answers and commands with the right names
+//! and any values in them; references to snapshots; heads of parcels of changes. What can be read
+//! of messages goes into a core that runs, as a transport would hand it in; all else is read as
+//! what it is written again as.
 
 #![no_main]
 

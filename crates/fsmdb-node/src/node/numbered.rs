@@ -17,9 +17,9 @@ use super::pending::Pending;
 use super::{Node, Shared};
 use crate::session::{EnvelopeRef, Place, Replicated, SessionRefusal};
 
-/// A client session whose commands the client numbers, so that it outlives nodes and the client: one
-/// who has written down the id of the session, and the number of each command before it proposes
-/// it, asks again at any node, whatever was restarted meanwhile.
+/// A client session whose commands the client numbers, so that it outlives nodes and the client:
+/// one who has written down the id of the session, and the number of each command before it
+/// proposes it, asks again at any node, whatever was restarted meanwhile.
 ///
 /// What the client holds to:
 ///
@@ -28,7 +28,8 @@ use crate::session::{EnvelopeRef, Place, Replicated, SessionRefusal};
 ///   has one holder at a time; another one resumes it when the first is gone for good, or has at
 ///   least stopped giving numbers. That what it sent is still under way does no harm.
 /// - It says with each command up to which number it is done: it has written down what became of
-///   these, or needs not know it. None of them is applied any more, and their replies are forgotten.
+///   these, or needs not know it. None of them is applied any more, and their replies are
+///   forgotten.
 /// - It is at most [`SessionBounds::replies`](crate::session::SessionBounds::replies) numbers ahead
 ///   of that.
 ///
