@@ -1,13 +1,20 @@
 //! Hostile peers: no bytes on a connection make a node panic, or allocate by their own word.
 //!
-//! Three kinds of input: raw bytes; frames with right checksums around hostile messages; and
-//! messages with the right fields and any numbers in them. What can be read goes into a core that
-//! runs, as a transport would hand it in.
+//! Kinds of input: raw bytes; frames with right checksums around hostile messages; messages with
+//! the right fields and any numbers in them; requests, answers and commands with the right names
+//! and any values in them; references to snapshots; heads of parcels of changes. What can be read
+//! of messages goes into a core that runs, as a transport would hand it in; all else is read as
+//! what it is written again as.
 
 #![no_main]
 
 use arbitrary::Arbitrary;
 use fsmdb::raft::{Action, Config, Core, Event, Membership, Message, Recovered};
+use fsmdb::{Applied, Fsm, Machine, WriteTxn};
+use fsmdb_node::Sessions;
+use fsmdb_node::fuzzing::{head_in, read_again};
+use fsmdb_node::session::Envelope;
+use fsmdb_node::storage::SnapshotReference;
 use fsmdb_node::transport::frame::{Decoded, Kind, decode, encode, messages};
 use fsmdb_node::transport::{HELLO_BYTES, Hello, VERSIONS, WELCOME_BYTES, Welcome};
 use libfuzzer_sys::fuzz_target;
@@ -21,6 +28,209 @@ enum Input {
     Raw(Vec<u8>),
     Sealed(Vec<Vec<u8>>),
     Fields(Vec<(Fields, u8)>),
+    Named { outer: u8, fields: Vec<(u8, Value)>, cut: Option<u8> },
+    Reference { numbers: [u64; 3], hash: [u8; 32], changed: Option<(u8, u8)> },
+    Parcel { version: u8, count: u8, base: u64, lengths: Vec<u64>, bytes: u16 },
+}
+
+/// The names of requests, answers, envelopes and what they are made of.
+const NAMES: &[&str] = &[
+    "Propose",
+    "Change",
+    "Transfer",
+    "Diverged",
+    "EraseHistory",
+    "SnapshotsHeld",
+    "Applied",
+    "Refused",
+    "Unknown",
+    "ReadIndex",
+    "Report",
+    "Digests",
+    "Addresses",
+    "Erased",
+    "NotErased",
+    "Plain",
+    "InSession",
+    "Open",
+    "Close",
+    "Member",
+    "Directory",
+    "First",
+    "Again",
+    "Opened",
+    "NotLeader",
+    "Transferring",
+    "Busy",
+    "ChangePending",
+    "Invalid",
+    "TooLarge",
+    "Encode",
+    "Stopped",
+    "AddLearner",
+    "AddVoter",
+    "Remove",
+    "Promote",
+    "Done",
+    "Closed",
+    "Expired",
+    "Superseded",
+    "command",
+    "steps",
+    "to",
+    "index",
+    "tables",
+    "reference",
+    "at",
+    "reply",
+    "is_leader",
+    "applied",
+    "last_index",
+    "membership",
+    "matched",
+    "build",
+    "noted",
+    "addresses",
+    "reason",
+    "indexes",
+    "leader",
+    "bytes",
+    "limit",
+    "id",
+    "place",
+    "session",
+    "sequence",
+    "acknowledged",
+    "address",
+    "directory",
+    "term",
+    "voters",
+    "voters_outgoing",
+    "learners",
+    "learners_next",
+    "auto_leave",
+    "name",
+    "digest",
+    "revision",
+    "sum",
+    "rows",
+];
+
+/// A value of MessagePack.
+#[derive(Arbitrary, Debug)]
+enum Value {
+    Nil,
+    Flag(bool),
+    Number(u64),
+    Huge,
+    Below(i64),
+    Name(u8),
+    Text(String),
+    Bytes(Vec<u8>),
+    List(Vec<Value>),
+    Map(Vec<(Value, Value)>),
+    /// One with fields that have names.
+    Struct(Vec<(u8, Value)>),
+    /// So many lists, one in the other.
+    Deep(u16),
+    /// A list, map or bytes that say to be longer than they are.
+    Promised(u8, u32),
+}
+
+fn name(number: u8, into: &mut Vec<u8>) {
+    text(NAMES[usize::from(number) % NAMES.len()].as_bytes(), into);
+}
+
+fn text(bytes: &[u8], into: &mut Vec<u8>) {
+    headed(0xdb, bytes.len(), into);
+    into.extend_from_slice(bytes);
+}
+
+fn headed(kind: u8, length: usize, into: &mut Vec<u8>) {
+    into.push(kind);
+    into.extend_from_slice(&(length as u32).to_be_bytes());
+}
+
+fn structure(fields: &[(u8, Value)], into: &mut Vec<u8>) {
+    headed(0xdf, fields.len(), into);
+    for (field, value) in fields {
+        name(*field, into);
+        value.encode(into);
+    }
+}
+
+impl Value {
+    fn encode(&self, into: &mut Vec<u8>) {
+        match self {
+            Self::Nil => into.push(0xc0),
+            Self::Flag(flag) => into.push(0xc2 + u8::from(*flag)),
+            Self::Number(number) if *number < 128 => into.push(*number as u8),
+            Self::Number(number) => {
+                into.push(0xcf);
+                into.extend_from_slice(&number.to_be_bytes());
+            }
+            Self::Huge => Self::Number(u64::MAX).encode(into),
+            Self::Below(number) => {
+                into.push(0xd3);
+                into.extend_from_slice(&number.to_be_bytes());
+            }
+            Self::Name(number) => name(*number, into),
+            Self::Text(words) => text(words.as_bytes(), into),
+            Self::Bytes(bytes) => {
+                headed(0xc6, bytes.len(), into);
+                into.extend_from_slice(bytes);
+            }
+            Self::List(values) => {
+                headed(0xdd, values.len(), into);
+                values.iter().for_each(|value| value.encode(into));
+            }
+            Self::Map(pairs) => {
+                headed(0xdf, pairs.len(), into);
+                for (key, value) in pairs {
+                    key.encode(into);
+                    value.encode(into);
+                }
+            }
+            Self::Struct(fields) => structure(fields, into),
+            Self::Deep(depth) => into.extend(std::iter::repeat_n(0x91, usize::from(*depth))),
+            Self::Promised(kind, length) => {
+                headed([0xc6, 0xdb, 0xdd, 0xdf][usize::from(kind % 4)], *length as usize, into);
+            }
+        }
+    }
+}
+
+/// A state machine whose commands and replies are texts.
+struct Texts;
+
+impl Fsm for Texts {
+    type Command = String;
+    type Reply = Result<String, String>;
+
+    fn apply(&self, _: &mut WriteTxn<'_>, _: Applied, text: String) -> Self::Reply {
+        Ok(text)
+    }
+}
+
+/// Reads bytes as all that a peer can send beside frames.
+fn read(bytes: &[u8]) {
+    assert!(!read_again(bytes).contains(&Some(false)), "it is read as something else");
+    let is_command = Machine::<Sessions<Texts>>::check(bytes).is_ok();
+    if is_command {
+        let envelope: Envelope<String> = rmp_serde::from_slice(bytes).expect("it was checked");
+        let again = Machine::<Sessions<Texts>>::encode(&envelope).expect("it is not longer");
+        Machine::<Sessions<Texts>>::check(&again).expect("it is a command");
+    }
+    if let Ok(reference) = SnapshotReference::parse(bytes) {
+        assert_eq!(reference.to_bytes(), bytes);
+        assert!(reference.name().bytes().all(|byte| byte == b'-' || byte.is_ascii_alphanumeric()));
+    }
+    if let Some((head, places)) = head_in(bytes) {
+        assert!(bytes.starts_with(&head));
+        let length = |places: Vec<(u64, u64)>| places.iter().map(|(_, length)| length).sum::<u64>();
+        let files = places.map(length);
+        assert!(files.is_none_or(|files| files == (bytes.len() - head.len()) as u64));
+    }
 }
 
 #[derive(Arbitrary, Debug)]
@@ -150,6 +360,38 @@ fuzz_target!(|input: Input| {
                 let _ = Welcome::decode(welcome, VERSIONS);
             }
             receive(&bytes, &mut core);
+            read(&bytes);
+        }
+        Input::Named { outer, fields, cut } => {
+            let mut bytes = vec![0x81];
+            // As short as it is written, which is what is looked for in the log.
+            let outer = NAMES[usize::from(outer) % NAMES.len()];
+            bytes.push(0xa0 | outer.len() as u8);
+            bytes.extend_from_slice(outer.as_bytes());
+            match &fields[..] {
+                [(0, value)] => value.encode(&mut bytes),
+                fields => structure(fields, &mut bytes),
+            }
+            let cut = cut.map_or(0, usize::from).min(bytes.len());
+            read(&bytes[..bytes.len() - cut]);
+        }
+        Input::Reference { numbers: [term, index, bytes], hash, changed } => {
+            let mut bytes = SnapshotReference { term, index, bytes, hash }.to_bytes();
+            if let Some((at, byte)) = changed {
+                let at = usize::from(at) % bytes.len();
+                bytes[at] = byte;
+            }
+            read(&bytes);
+        }
+        Input::Parcel { version, count, base, lengths, bytes } => {
+            let mut head = b"fsmdbCHG".to_vec();
+            head.extend_from_slice(&u32::from(version % 3).to_le_bytes());
+            head.extend_from_slice(&u32::from(count).to_le_bytes());
+            std::iter::once(&base).chain(&lengths).for_each(|number| {
+                head.extend_from_slice(&number.to_le_bytes());
+            });
+            head.resize(head.len() + usize::from(bytes), 0);
+            read(&head);
         }
         Input::Sealed(messages) => {
             messages.iter().for_each(|message| receive(&sealed(message), &mut core));

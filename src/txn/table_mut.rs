@@ -248,9 +248,11 @@ impl<'txn, T: Table, D: Write> TableMut<'txn, T, D> {
     /// ```
     ///
     /// It runs in a state machine like any statement: replicas that apply it have the same state,
-    /// byte for byte. Savepoints and refusals undo it. In a [`Fork`](crate::Fork) it is a trial:
-    /// what a fork has erased has no [`ChangeSet`](crate::ChangeSet), and
-    /// [`rebase`](crate::Fork::rebase) moves it as the deletes of the rows that it found.
+    /// byte for byte. What a node has of it in its log and snapshot files is not reached by the
+    /// command: `Node::erase_history` of the crate `fsmdb-node` is called after it. Savepoints and
+    /// refusals undo it. In a [`Fork`](crate::Fork) it is a trial: what a fork has erased has no
+    /// [`ChangeSet`](crate::ChangeSet), and [`rebase`](crate::Fork::rebase) moves it as the deletes
+    /// of the rows that it found.
     pub fn erase_prefix<P: AsPrefix<T::Key> + ?Sized>(&mut self, prefix: &P) -> usize {
         let mut encoded = KeyBuf::new();
         prefix.encode_prefix(&mut encoded);

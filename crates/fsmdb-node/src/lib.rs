@@ -26,6 +26,14 @@ mod setup;
 pub mod storage;
 pub mod transport;
 
+/// For the fuzz targets alone.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing {
+    pub use crate::node::read_again;
+    pub use crate::storage::head_in;
+}
+
 pub use node::Node;
 pub use session::{Sessions, with_tables};
 pub use setup::Setup;

@@ -9,6 +9,10 @@ use fsmdb::limits::COMMAND_BYTES_MAX;
 /// peer that sends one is cut off.
 pub const REQUEST_BYTES_MAX: usize = COMMAND_BYTES_MAX + (64 << 10);
 
+/// Deepest nesting of a request, an answer, or a reply in one: as deep as a command may be. Deeper
+/// ones are not read, as if they were not understood; reading them could overflow the stack.
+pub const REQUEST_DEPTH_MAX: usize = fsmdb::limits::DEPTH_MAX;
+
 /// Size at which the log begins a new file. Small files let the space of forgotten entries be used
 /// again soon; each new one costs a sync of the folder. The last record may pass it.
 pub const LOG_FILE_BYTES: u64 = 16 << 20;
@@ -197,8 +201,9 @@ pub const PROMOTE_LAG_MAX: u64 = fsmdb::limits::JOIN_LAG_MAX;
 /// more is refused as busy. The log takes one change after the other anyway.
 pub const MEMBER_OPERATIONS_MAX: usize = 8;
 
-/// Erasures of history that wait at one node for its state machine or a snapshot; one more is
-/// refused as busy. Each holds a few words; the work of all is done once.
+/// Erasures of history that wait at one node for its state machine or a snapshot. Each holds a few
+/// words; the work of all is done once. Beyond, the one of the latest entry is refused as busy: an
+/// entry that never comes keeps no place.
 pub const ERASURES_WAITING_MAX: usize = 64;
 
 /// Longest address of a member, in bytes; a longer one is refused before it is proposed.
@@ -228,7 +233,8 @@ pub const ANNOUNCE_TICKS: u32 = 50;
 
 /// Entries between two digests that a node notes, where digests are kept.
 ///
-/// A note costs a few microseconds and a difference is seen within so many entries.
+/// A note costs a few microseconds and a difference is seen within so many entries: what is named
+/// is the noted entry, not the one that made the difference.
 pub const DIGEST_ENTRIES: u64 = 4096;
 
 /// Notes of digests that a node keeps: so far may replicas be apart and still be compared.

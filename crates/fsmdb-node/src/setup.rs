@@ -93,6 +93,9 @@ impl<F: Replicated> Setup<F> {
     /// Founds a group of these members, `host:port` each, at the first start. Every one of them is
     /// started with the same.
     ///
+    /// Two voters tolerate no failure: of two, one lost stops the group. Found it with one, or with
+    /// three or more.
+    ///
     /// At a later start they are what [`addresses`](Self::addresses) are: the database says where
     /// members are, as it was told when they were founded or added. So a group that is restarted on
     /// other addresses than it was founded with finds no leader: each node dials where the others

@@ -2,7 +2,9 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests have deadlines, and wake their own thread")]
 
+mod asked;
 mod group;
+mod resumed;
 mod threads;
 
 use std::future::Future;

@@ -18,7 +18,7 @@ use thiserror::Error;
 
 use super::job::Proposed;
 use super::pending::{Ending, Pending};
-use super::{Node, Shared};
+use super::{Node, Shared, request};
 use crate::session::{EnvelopeRef, EnvelopeReply, Place, Replicated, SessionRefusal};
 
 /// Why a command of a session has no reply.
@@ -47,8 +47,12 @@ impl From<Ending> for SessionError {
     }
 }
 
-/// A client session, kept in the database, so that it outlives leaders and restarts of nodes. Cheap
-/// to clone; clones share its numbers. It does not keep its node running.
+/// A client session, whose replies are kept in the database, so that it goes on over new leaders.
+///
+/// The numbers of its commands are in this handle, and end with its node or its process: nobody can
+/// ask then what became of a command that was under way. A
+/// [`NumberedSession`](super::NumberedSession) is for that. Cheap to clone; clones share its
+/// numbers. It does not keep its node running.
 pub struct Session<F: Replicated> {
     shared: Arc<Shared<F>>,
     id: u64,
@@ -105,11 +109,16 @@ impl<F: Replicated> Node<F> {
     /// knows of is dropped by the database in time.
     pub fn session(&self) -> Pending<Session<F>, ProposeError> {
         let shared = Arc::clone(self.shared());
+        self.open_session(move |id| Session { shared, id, numbers: Arc::default() })
+    }
+
+    /// Opens a session; `made` makes the caller's handle of its id.
+    pub(super) fn open_session<S: Send + 'static>(
+        &self,
+        made: impl FnOnce(u64) -> S + Send + 'static,
+    ) -> Pending<S, ProposeError> {
         let read = move |outcome: Proposed<F::Reply>| match outcome?.1 {
-            EnvelopeReply::Opened(id) => {
-                let numbers = Arc::default();
-                Ok(Session { shared, id, numbers })
-            }
+            EnvelopeReply::Opened(id) => Ok(made(id)),
             // Nothing else is answered to it.
             _ => Err(ProposeError::Unknown),
         };
@@ -165,20 +174,25 @@ impl<F: Replicated> Session<F> {
     ///
     /// As [`Node::propose`].
     pub fn close(self) -> Pending<(), ProposeError> {
-        let envelope = EnvelopeRef::Close { session: self.id };
-        let within = self.shared.deadline;
-        self.shared.propose(&envelope, true, within, |outcome| outcome.map(drop))
+        close(&self.shared, self.id)
     }
 }
 
-fn read<R: serde::de::DeserializeOwned>(
+/// Ends a session.
+pub(super) fn close<F: Replicated>(shared: &Shared<F>, id: u64) -> Pending<(), ProposeError> {
+    let envelope = EnvelopeRef::Close { session: id };
+    shared.propose(&envelope, true, shared.deadline, |outcome| outcome.map(drop))
+}
+
+/// What a client is told of a command of a session.
+pub(super) fn read<R: serde::de::DeserializeOwned>(
     outcome: Proposed<R>,
 ) -> Result<(Applied, R), SessionError> {
     let (at, reply) = outcome?;
     match reply {
         EnvelopeReply::First(reply) => Ok((at, reply)),
         EnvelopeReply::Again { at, reply } => {
-            let reply = reply.and_then(|bytes| rmp_serde::from_slice(&bytes).ok());
+            let reply = reply.and_then(|bytes| request::read(&bytes));
             reply.map(|reply| (at, reply)).ok_or(SessionError::ReplyNotKept { at })
         }
         EnvelopeReply::Refused(refusal) => Err(refusal.into()),

@@ -9,6 +9,8 @@
 //! 1. A member says that it is done only after the bytes are gone from its files, durably.
 //! 2. Who did not say so is named in the report. What it was asked for it does when it can, and
 //!    asking again asks everybody again.
+//! 3. The core is told of an entry once that is applied here: one that never comes, of a peer that
+//!    is wrong, holds up none that does.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -54,7 +56,7 @@ pub enum NodeErasure {
         index: u64,
     },
     /// It answers and was not done in time: its state machine is behind, or its snapshot is being
-    /// written. It goes on.
+    /// written. It goes on, unless [`ERASURES_WAITING_MAX`] others wait there for earlier entries.
     UnderWay {
         /// The last entry that its state machine holds.
         applied: u64,
@@ -72,6 +74,9 @@ impl<F: Replicated> Node<F> {
     /// Lets nothing be left, in the files of any member, of the log up to and including the entry
     /// `at`, nor of snapshots from before it: what was erased by the command that was applied `at`.
     /// Asked of any node.
+    ///
+    /// The command alone does not do this, and no node does it by itself: who proposed it calls
+    /// this with the entry that applied it, and remembers that entry until the report is complete.
     ///
     /// Each member builds a snapshot, unless it has one from after `at`, and writes its log anew:
     /// O(bytes of the state); writes to its log wait while that is copied. A member that is behind
@@ -194,35 +199,55 @@ impl<F: Replicated> Node<F> {
     }
 }
 
+/// An erasure that waits at this node.
+pub(super) struct Erasure {
+    /// Nothing up to this entry is to be left.
+    index: u64,
+    respond: Responder,
+    /// Whether the core was told.
+    is_begun: bool,
+}
+
 impl<F: Replicated> Replica<F> {
     /// Somebody wants nothing left of the log up to `index`. The core does its part when it can.
-    pub(super) fn erase_history(
-        &mut self,
-        index: u64,
-        respond: Responder,
-    ) -> Result<(), NodeError> {
-        if self.erasures.len() >= ERASURES_WAITING_MAX {
-            door::send(respond, &Answer::Refused(Refused::Busy));
-            return Ok(());
+    pub(super) fn erase_history(&mut self, index: u64, respond: Responder) {
+        self.erasures.push(Erasure { index, respond, is_begun: false });
+        if self.erasures.len() > ERASURES_WAITING_MAX {
+            let indexes = self.erasures.iter().map(|erasure| erasure.index).enumerate();
+            // The latest asker of those.
+            if let Some((at, _)) = indexes.max_by_key(|(_, index)| *index) {
+                let refused = self.erasures.remove(at);
+                door::send(refused.respond, &Answer::Refused(Refused::Busy));
+            }
         }
-        self.erasures.push((index, respond));
-        self.step(Event::Compact { index })
     }
 
-    /// Hands on the erasures whose entries the core has compacted: the log has been told of that
-    /// before.
-    pub(super) fn scrub(&mut self) {
+    /// Tells the core of the erasures whose entries are applied, and hands on those whose entries
+    /// it has compacted: the log has been told of that before.
+    pub(super) fn scrub(&mut self) -> Result<(), NodeError> {
         if self.erasures.is_empty() {
-            return;
+            return Ok(());
+        }
+        let applied = self.core.status().applied;
+        let mut begun = None;
+        for erasure in &mut self.erasures {
+            if erasure.index <= applied && !std::mem::replace(&mut erasure.is_begun, true) {
+                begun = begun.max(Some(erasure.index));
+            }
+        }
+        if let Some(index) = begun {
+            self.step(Event::Compact { index })?;
         }
         let status = self.core.status();
         let reached = status.applied.min(status.first_index - 1);
         let (ready, waiting) = std::mem::take(&mut self.erasures)
             .into_iter()
-            .partition::<Vec<_>, _>(|(index, _)| *index <= reached);
+            .partition::<Vec<_>, _>(|erasure| erasure.index <= reached);
         self.erasures = waiting;
         if !ready.is_empty() {
-            self.hand_to_log(LogJob::Scrub(ready.into_iter().map(|(_, asker)| asker).collect()));
+            let askers = ready.into_iter().map(|erasure| erasure.respond).collect();
+            self.hand_to_log(LogJob::Scrub(askers));
         }
+        Ok(())
     }
 }

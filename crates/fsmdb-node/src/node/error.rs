@@ -44,7 +44,8 @@ pub enum NodeError {
     /// at fault. Wipe it and add it under a new id.
     #[error("this replica differs from the others since entry {index} or before, in {tables:?}")]
     Diverged {
-        /// The first noted entry at which the digests differ.
+        /// The first noted entry at which the digests differ. The difference is of this entry or
+        /// of one before it, after the last one that was compared and equal.
         index: u64,
         /// The tables that differ.
         tables: Vec<String>,

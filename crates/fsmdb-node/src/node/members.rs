@@ -56,6 +56,9 @@ impl<F: Replicated> Node<F> {
 
     /// Makes a learner a voter, once its log and its state machine have caught up.
     ///
+    /// Two voters tolerate no failure: of two, one lost stops the group. So the second voter is
+    /// promoted for a third to follow.
+    ///
     /// # Errors
     ///
     /// [`MemberError::NoSuchMember`], or [`MemberError::Timeout`] when it did not catch up.

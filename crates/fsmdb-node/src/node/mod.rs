@@ -3,8 +3,8 @@
 //! `start.rs` makes it, `replica.rs` is the raft thread, `log_thread.rs`, `apply.rs`,
 //! `snapshots.rs` and `arrivals.rs` are the other four; `marks.rs` is what two of them hold.
 //! `proposals.rs`, `reads.rs`, `peers.rs`, `book.rs`, `sending.rs` and `digests.rs` are what the
-//! raft thread does for users and peers; `members.rs`, `client.rs` and `erasing.rs` what users ask
-//! for beside.
+//! raft thread does for users and peers; `members.rs`, `client.rs`, `numbered.rs` and `erasing.rs`
+//! what users ask for beside.
 //!
 //! # Invariants
 //!
@@ -30,6 +30,7 @@ mod log_thread;
 mod mail;
 mod marks;
 mod members;
+mod numbered;
 mod peers;
 mod pending;
 mod proposals;
@@ -55,8 +56,11 @@ pub(crate) use book::Known;
 pub use client::{Session, SessionError};
 pub use erasing::{ErasureReport, NodeErasure};
 pub use error::{MemberError, NodeError, SnapshotStoreError};
+pub use numbered::NumberedSession;
 pub use pending::{Ending, Pending};
 pub(crate) use remembered::remembered;
+#[cfg(fuzzing)]
+pub use request::read_again;
 pub use snapshots::{Changes, SnapshotStore};
 pub use start::{Options, Parts};
 pub use status::{NodeStatus, Queues, SnapshotsUnderway, StatusChange};
@@ -283,7 +287,8 @@ impl<F: Replicated> Node<F> {
     /// # Errors
     ///
     /// [`ProposeError::Unknown`] when it may have been applied: not to be proposed again blindly;
-    /// a [`session`](Node::session) can. Any error that [is
+    /// a [`session`](Node::session) can, and a [`numbered_session`](Node::numbered_session) can
+    /// after its node has ended. Any error that [is
     /// retryable](ProposeError::is_retryable) appended nothing, among them [`Refusal::Busy`] at
     /// the bounds of [`limits`](crate::limits).
     pub fn propose(&self, command: &F::Command) -> Pending<(Applied, F::Reply), ProposeError> {

@@ -50,7 +50,7 @@ impl<F: Replicated> Replica<F> {
                 let (build, noted) = (self.shared.build.clone(), self.shared.notes.all());
                 door::send(respond, &Answer::Digests { build, noted });
             }
-            Request::EraseHistory { index } => self.erase_history(index, respond)?,
+            Request::EraseHistory { index } => self.erase_history(index, respond),
             Request::SnapshotsHeld { reference } => {
                 let indexes = self.snapshots.held(&reference);
                 door::send(respond, &Answer::SnapshotsHeld { indexes });

@@ -24,6 +24,7 @@ use super::arrivals::Arrival;
 use super::book::Book;
 use super::clock::{self, Ticker};
 use super::digests::Comparing;
+use super::erasing::Erasure;
 use super::error::NodeError;
 use super::inbox::Inbox;
 use super::job::{Job, Waiter};
@@ -100,8 +101,8 @@ pub(super) struct Replica<F: Replicated> {
     pub(super) attempts: Attempts,
     /// The entry of the digest alarm in the status.
     pub(super) alarmed_at: Option<u64>,
-    /// Erasures of history that wait for the core, with their entries.
-    pub(super) erasures: Vec<(u64, Responder)>,
+    /// Erasures of history that wait for the state machine, or the core.
+    pub(super) erasures: Vec<Erasure>,
     pub(super) book: Book,
     pub(super) members: Membership,
     /// Whether the file of a snapshot is being checked.
@@ -177,7 +178,7 @@ impl<F: Replicated> Replica<F> {
         let arrived = std::mem::take(&mut self.arrived);
         self.submit(arrived)?;
         self.ask_for_reads()?;
-        self.scrub();
+        self.scrub()?;
         if self.is_removed {
             return Err(NodeError::Removed { id: self.id });
         }

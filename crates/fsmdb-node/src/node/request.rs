@@ -4,7 +4,8 @@
 //!
 //! 1. A request is answered by the node that gets it; none is passed on (hop limit 1).
 //! 2. Bytes come from authenticated peers only, and neither way are there more than
-//!    [`REQUEST_BYTES_MAX`]. No type here is recursive.
+//!    [`REQUEST_BYTES_MAX`]. No type here is recursive, but what skips a field that it does not
+//!    know is: nothing is read that is deeper than [`REQUEST_DEPTH_MAX`].
 //! 3. A variant or an optional field may be added; none changes its meaning. A request that is not
 //!    understood is not answered: who asked learns that the answer is lost.
 
@@ -15,7 +16,7 @@ use fsmdb::{Applied, Digests, TableDigest};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::limits::REQUEST_BYTES_MAX;
+use crate::limits::{REQUEST_BYTES_MAX, REQUEST_DEPTH_MAX};
 
 /// What one node asks another.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -175,6 +176,48 @@ pub(super) fn encode<T: Serialize>(value: &T) -> Option<Vec<u8>> {
 
 /// Reads what [`encode`] wrote.
 pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
-    let fits = bytes.len() <= REQUEST_BYTES_MAX;
-    fits.then(|| rmp_serde::from_slice(bytes).ok()).flatten()
+    if bytes.len() <= REQUEST_BYTES_MAX { read(bytes) } else { None }
+}
+
+/// Reads a value that is no deeper than [`REQUEST_DEPTH_MAX`].
+pub(super) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    let mut deserializer = rmp_serde::Deserializer::from_read_ref(bytes);
+    deserializer.set_max_depth(REQUEST_DEPTH_MAX);
+    T::deserialize(&mut deserializer).ok()
+}
+
+/// What bytes of a peer are as a request, an answer and a reply, each written again and read again.
+/// Whether the two readings of each are equal; nothing for what is none.
+#[cfg(fuzzing)]
+pub fn read_again(bytes: &[u8]) -> [Option<bool>; 3] {
+    use crate::session::EnvelopeReply;
+
+    fn again<T: Serialize + DeserializeOwned + PartialEq>(bytes: &[u8]) -> Option<bool> {
+        let value = decode::<T>(bytes)?;
+        Some(decode::<T>(&encode(&value)?).as_ref() == Some(&value))
+    }
+    type Reply = EnvelopeReply<Result<String, String>>;
+    [again::<Request>(bytes), again::<Answer>(bytes), again::<Reply>(bytes)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A request with a field that nobody knows, so many lists one in the other.
+    fn with_unknown_field(depth: usize) -> Vec<u8> {
+        let mut bytes = b"\x81\xacEraseHistory\x82\xa5index\x07\xa6nobody".to_vec();
+        bytes.extend(std::iter::repeat_n(0x91, depth));
+        bytes.push(0xc0);
+        bytes
+    }
+
+    #[test]
+    fn a_field_of_a_newer_build_is_skipped_and_not_to_any_depth() {
+        let known = Some(Request::EraseHistory { index: 7 });
+        assert_eq!(decode(&with_unknown_field(REQUEST_DEPTH_MAX / 2)), known);
+        for depth in [REQUEST_DEPTH_MAX, 1000, 100_000] {
+            assert_eq!(decode::<Request>(&with_unknown_field(depth)), None);
+        }
+    }
 }

@@ -42,7 +42,12 @@ pub struct NodeStatus {
     /// Why the last snapshot of its state could not be built. While it cannot, the log is not
     /// compacted and no new node can be fed by this one.
     pub snapshot_error: Option<String>,
-    /// What a comparison of digests, which this node made as the leader, has found to differ.
+    /// What a comparison of digests, which this node made as the leader, has found to differ: which
+    /// replicas, where a majority is equal, and the first noted entry at which they differ.
+    ///
+    /// An entry is noted every [`DIGEST_ENTRIES`](crate::limits::DIGEST_ENTRIES), so the difference
+    /// is of that entry or of one before it, seldom more than so many before. The tables are in
+    /// the [`error`](NodeStatus::error) of the replica that stops.
     ///
     /// It goes when this node, as the leader, finds all members equal at that entry or a later one,
     /// so after whoever differs was replaced; and with a restart. A node that does not lead any

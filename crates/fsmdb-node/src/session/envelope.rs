@@ -5,6 +5,7 @@
 //! 1. [`EnvelopeRef`] is written as the [`Envelope`] that owns the command is.
 //! 2. A variant or an optional field may be added; none changes its meaning while logs have it.
 
+use fsmdb::limits::DEPTH_MAX;
 use fsmdb::{Applied, Outcome};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -85,7 +86,10 @@ pub(crate) fn of_member_in(command: &[u8]) -> Option<OfMember> {
     if !begins.iter().any(|begin| command.starts_with(begin)) {
         return None;
     }
-    rmp_serde::from_slice(command).ok()
+    let mut deserializer = rmp_serde::Deserializer::from_read_ref(command);
+    // It is in the log of a leader, and was not checked here yet.
+    deserializer.set_max_depth(DEPTH_MAX);
+    OfMember::deserialize(&mut deserializer).ok()
 }
 
 /// What a command of a node is answered.

@@ -50,6 +50,8 @@ pub use error::StorageError;
 pub use housekeeping::{Housekeeper, Swept};
 pub use identity::Identity;
 pub(crate) use links::Links;
+#[cfg(fuzzing)]
+pub use parcel::head_in;
 pub(crate) use parcel::head_of;
 pub use recovery::recover;
 pub use reference::SnapshotReference;

@@ -116,6 +116,14 @@ pub(crate) fn head_of(base: u64, lengths: Vec<u64>) -> Vec<u8> {
     Head { base, lengths }.encode()
 }
 
+/// The head that a file of these bytes begins with, written again, and where its files stand if
+/// they fill it.
+#[cfg(fuzzing)]
+pub fn head_in(bytes: &[u8]) -> Option<(Vec<u8>, Option<Vec<(u64, u64)>>)> {
+    let head = Head::read(&mut &*bytes).ok().flatten()?;
+    Some((head.encode(), head.places(bytes.len() as u64)))
+}
+
 /// Writes what the files of a parcel make of their base: at most `most` bytes, until it is
 /// cancelled.
 pub(super) fn compose(

@@ -173,6 +173,11 @@ impl SnapshotStore for Files {
         Ok(())
     }
 
+    /// Older files went when this was recorded.
+    fn erase(&self) -> Result<(), SnapshotStoreError> {
+        Ok(())
+    }
+
     fn cancel(&self) {
         let cancels = !self.cannot_cancel.load(Ordering::SeqCst);
         self.is_cancelled.store(cancels, Ordering::SeqCst);

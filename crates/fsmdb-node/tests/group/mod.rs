@@ -171,6 +171,10 @@ impl LogStore for Faulty {
     fn compact_to(&mut self, index: u64, snapshot: &SnapshotMeta) -> Result<(), LogError> {
         self.log.compact_to(index, snapshot)
     }
+
+    fn scrub(&mut self) -> Result<Option<u64>, LogError> {
+        self.log.scrub()
+    }
 }
 
 /// What outlives a node.

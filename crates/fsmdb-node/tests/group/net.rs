@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, Weak, mpsc};
 use std::time::Duration;
 
 use fsmdb::raft::Message;
@@ -85,6 +85,15 @@ impl Net {
     /// The peers that a node has told its transport last.
     pub(crate) fn peers_of(&self, id: u64) -> BTreeMap<u64, String> {
         self.state.lock().unwrap().peers.get(&id).cloned().unwrap_or_default()
+    }
+
+    /// Hands a node a request, as one of its peers; the answer goes to who waits.
+    pub(crate) fn ask(&self, from: u64, to: u64, body: Vec<u8>) -> mpsc::Receiver<Vec<u8>> {
+        let (answered, answer) = mpsc::channel();
+        let inbound = self.way(from, to).expect("they know each other");
+        // Who does not wait any more needs no answer.
+        inbound.request(from, body, Box::new(move |bytes| drop(answered.send(bytes))));
+        answer
     }
 
     /// Where to deliver, if there is a way, to a peer that the sender knows.
