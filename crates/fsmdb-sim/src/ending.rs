@@ -46,7 +46,8 @@ impl World {
         }
         let members = self.settled()?;
         self.ask_for_erasure_of_all(&members)?;
-        while !members.iter().all(|id| self.has_erased(*id)) {
+        // A request that was long on its way may be applied meanwhile.
+        while !members.iter().all(|id| self.has_erased(*id)) || !self.have_all()? {
             self.wait(deadline)?;
         }
         let leader = self.leader().unwrap_or(0);
