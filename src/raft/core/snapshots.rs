@@ -114,6 +114,12 @@ impl Core {
         changed.max(self.node.store().first() - 1)
     }
 
+    /// The recorded snapshot, which is sent to whoever needs one; none once it was said to be lost.
+    #[must_use]
+    pub fn snapshot(&self) -> Option<&SnapshotMeta> {
+        self.node.store().served()
+    }
+
     /// The first entry that the snapshot which was asked for last may be as of: a shell that still
     /// holds the state at an entry from there on can build it of that instead of the newest.
     #[must_use]

@@ -11,6 +11,7 @@
 //!    asking again asks everybody again.
 //! 3. The core is told of an entry once that is applied here: one that never comes, of a peer that
 //!    is wrong, holds up none that does.
+//! 4. The log goes only when the file that is relied on then was read over: the older one goes too.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -228,26 +229,44 @@ impl<F: Replicated> Replica<F> {
         if self.erasures.is_empty() {
             return Ok(());
         }
-        let applied = self.core.status().applied;
-        let mut begun = None;
-        for erasure in &mut self.erasures {
-            if erasure.index <= applied && !std::mem::replace(&mut erasure.is_begun, true) {
-                begun = begun.max(Some(erasure.index));
-            }
-        }
-        if let Some(index) = begun {
+        if let Some(index) = self.next_erasure()
+            && self.is_snapshot_sound_from(index)
+        {
+            let begun = self.erasures.iter_mut().filter(|erasure| erasure.index <= index);
+            begun.for_each(|erasure| erasure.is_begun = true);
             self.step(Event::Compact { index })?;
         }
         let status = self.core.status();
         let reached = status.applied.min(status.first_index - 1);
         let (ready, waiting) = std::mem::take(&mut self.erasures)
             .into_iter()
-            .partition::<Vec<_>, _>(|erasure| erasure.index <= reached);
+            .partition::<Vec<_>, _>(|erasure| erasure.is_begun && erasure.index <= reached);
         self.erasures = waiting;
         if !ready.is_empty() {
             let askers = ready.into_iter().map(|erasure| erasure.respond).collect();
             self.hand_to_log(LogJob::Scrub(askers));
         }
         Ok(())
+    }
+
+    /// The last applied entry of which the core was not told yet.
+    fn next_erasure(&self) -> Option<u64> {
+        let applied = self.core.status().applied;
+        let indexes = self.erasures.iter().filter(|erasure| !erasure.is_begun);
+        indexes.map(|erasure| erasure.index).filter(|index| *index <= applied).max()
+    }
+
+    /// Whether the log may go up to this entry. If the recorded snapshot is from after it, its file
+    /// is read over first; if not, another one is built.
+    fn is_snapshot_sound_from(&mut self, index: u64) -> bool {
+        let recorded = self.core.snapshot().filter(|snapshot| snapshot.index >= index);
+        let Some(reference) = recorded.map(|snapshot| snapshot.reference.clone()) else {
+            return true;
+        };
+        if reference.is_empty() || self.sound.take().as_ref() == Some(&reference) {
+            return true;
+        }
+        self.check_snapshot(reference);
+        false
     }
 }

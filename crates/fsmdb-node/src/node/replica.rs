@@ -107,6 +107,8 @@ pub(super) struct Replica<F: Replicated> {
     pub(super) members: Membership,
     /// Whether the file of a snapshot is being checked.
     pub(super) is_checking: bool,
+    /// The snapshot whose file was read over, until that is relied on.
+    pub(super) sound: Option<Vec<u8>>,
     pub(super) is_draining: bool,
     pub(super) is_removed: bool,
 }
@@ -240,7 +242,9 @@ impl<F: Replicated> Replica<F> {
             }
             Mail::Checked { reference, is_sound } => {
                 self.is_checking = false;
-                if !is_sound {
+                if is_sound {
+                    self.sound = Some(reference);
+                } else {
                     self.step(Event::SnapshotLost { reference })?;
                 }
             }

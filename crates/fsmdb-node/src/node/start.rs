@@ -175,6 +175,7 @@ impl<F: Replicated> Node<F> {
             book: Book::new(id, known),
             members: snapshot.membership,
             is_checking: false,
+            sound: None,
             is_draining: false,
             is_removed: false,
         };
