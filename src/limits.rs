@@ -199,8 +199,9 @@ pub const READ_ERROR_BYTES_MAX: usize = 1024;
 /// Entries of the Raft log after which a replica builds a snapshot of its state machine.
 ///
 /// A restart replays at most this many entries beyond the snapshot, within a second, and the log
-/// held in memory stays of this order: up to twice as many. With a fifth of it a group under full load built more than
-/// two snapshots a second. Reached, the core asks its shell for one in the background.
+/// held in memory stays of this order: up to twice as many. With a fifth of it a group under full
+/// load built more than two snapshots a second. Reached, the core asks its shell for one in the
+/// background.
 pub const LOG_SNAPSHOT_ENTRIES: u64 = 100_000;
 
 /// Bytes of the Raft log after which a replica builds a snapshot, however few the entries.
@@ -276,7 +277,8 @@ pub const RAFT_INDEX_MAX: u64 = REVISION_MAX;
 ///
 /// A replica takes over a later term, and then no election of an earlier one counts: one forged
 /// message at [`RAFT_INDEX_MAX`] would be the end of all elections. So many at one a millisecond
-/// take seven weeks, and a replica that was away for longer is given a new id.
+/// take seven weeks; a replica that was away for longer is given a new id, and one that has never
+/// heard a term takes any.
 pub const TERM_AHEAD_MAX: u64 = 1 << 32;
 
 /// Snapshots of the state machine an in-memory log keeps: the recorded one and one that is being

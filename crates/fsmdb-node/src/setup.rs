@@ -433,7 +433,7 @@ impl SnapshotStore for Files {
 
     fn check(&self, reference: &[u8]) -> Result<(), SnapshotStoreError> {
         self.files.check(reference).map_err(|error| {
-            warn!(self.logger, "a snapshot that did not arrive is not what it was";
+            warn!(self.logger, "a snapshot on disk is not what it was";
                 "reason" => %error);
             failed(error)
         })

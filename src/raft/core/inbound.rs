@@ -58,7 +58,8 @@ impl Core {
     /// Judges the message against what this replica holds.
     fn is_timely(&self, message: &eraftpb::Message) -> bool {
         let raft = &self.node.raft;
-        if message.term.saturating_sub(raft.term) > TERM_AHEAD_MAX {
+        // Who has never heard a term has no vote that it could lose, and joins a group of any.
+        if raft.term > 0 && message.term.saturating_sub(raft.term) > TERM_AHEAD_MAX {
             return false;
         }
         let last = raft.raft_log.last_index();

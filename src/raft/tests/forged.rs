@@ -2,11 +2,12 @@
 
 use raft::eraftpb::{self, MessageType};
 
+use super::alone::quiet;
 use super::chain::mix;
 use super::world::World;
 use crate::limits::{RAFT_INDEX_MAX, TERM_AHEAD_MAX};
-use crate::raft::core::Event;
-use crate::raft::{Message, RaftError};
+use crate::raft::core::{Config, Core, Event};
+use crate::raft::{Message, RaftError, Recovered};
 
 fn message(kind: MessageType, from: u64, to: u64, term: u64) -> eraftpb::Message {
     let mut message = eraftpb::Message::default();
@@ -64,6 +65,11 @@ fn a_term_that_ends_all_elections_is_dropped() {
         assert_eq!(world.core(leader).status(), before, "{kind:?} of {term}");
     }
     world.heal_and_check();
+    // Who joins has heard of no term, and its group may be in any.
+    let mut joiner = Core::new(Config::new(4, 1), Recovered::default(), 0, &quiet()).expect("new");
+    let heartbeat = Message(message(MessageType::MsgHeartbeat, 1, 4, terms[1]));
+    assert!(!joiner.step(Event::Receive(heartbeat)).is_empty());
+    assert_eq!(joiner.status().term, terms[1]);
 }
 
 #[test]

@@ -206,6 +206,7 @@ impl<F: Replicated> Replica<F> {
 
     /// A peer has shown its directory.
     pub(super) fn introduced(&mut self, peer: u64, directory: u128) {
+        self.book.doubted_at.remove(&peer);
         if directory != 0 && peer != self.id {
             self.book.directories.insert(peer, directory);
         }

@@ -25,8 +25,9 @@ use crate::session::{EnvelopeRef, EnvelopeReply, Place, Replicated, SessionRefus
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum SessionError {
-    /// The session is gone, or the command is done with. This attempt applied nothing; an earlier
-    /// one of the same command may have, before the session went.
+    /// The session is gone, or the command is done with. The entry that is answered applied
+    /// nothing; an earlier one of the same command, perhaps of the same call, may have, before the
+    /// session went.
     #[error(transparent)]
     Refused(#[from] SessionRefusal),
     /// The command was applied, once, by this entry; its reply was too long to be kept.

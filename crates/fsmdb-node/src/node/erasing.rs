@@ -57,7 +57,7 @@ pub enum NodeErasure {
         index: u64,
     },
     /// It answers and was not done in time: its state machine is behind, or its snapshot is being
-    /// written. It goes on, unless [`ERASURES_WAITING_MAX`] others wait there for earlier entries.
+    /// written or read over. It goes on, unless [`ERASURES_WAITING_MAX`] others wait there for earlier entries.
     UnderWay {
         /// The last entry that its state machine holds.
         applied: u64,
@@ -79,8 +79,8 @@ impl<F: Replicated> Node<F> {
     /// The command alone does not do this, and no node does it by itself: who proposed it calls
     /// this with the entry that applied it, and remembers that entry until the report is complete.
     ///
-    /// Each member builds a snapshot, unless it has one from after `at`, and writes its log anew:
-    /// O(bytes of the state); writes to its log wait while that is copied. A member that is behind
+    /// Each member builds a snapshot, or reads over the one it has if that is from after `at`, and
+    /// writes its log anew: O(bytes of the state); writes to its log wait while that is copied. A member that is behind
     /// gets a snapshot. The report comes at the deadline at the latest; ask again, after a while or
     /// when a node is back, until it [`is_complete`](ErasureReport::is_complete).
     ///
@@ -227,15 +227,10 @@ impl<F: Replicated> Replica<F> {
     /// it has compacted: the log has been told of that before.
     pub(super) fn scrub(&mut self) -> Result<(), NodeError> {
         if self.erasures.is_empty() {
+            self.sound = None;
             return Ok(());
         }
-        if let Some(index) = self.next_erasure()
-            && self.is_snapshot_sound_from(index)
-        {
-            let begun = self.erasures.iter_mut().filter(|erasure| erasure.index <= index);
-            begun.for_each(|erasure| erasure.is_begun = true);
-            self.step(Event::Compact { index })?;
-        }
+        self.begin_erasures()?;
         let status = self.core.status();
         let reached = status.applied.min(status.first_index - 1);
         let (ready, waiting) = std::mem::take(&mut self.erasures)
@@ -243,6 +238,7 @@ impl<F: Replicated> Replica<F> {
             .partition::<Vec<_>, _>(|erasure| erasure.is_begun && erasure.index <= reached);
         self.erasures = waiting;
         if !ready.is_empty() {
+            self.relied_on = self.core.snapshot().map(|snapshot| snapshot.reference.clone());
             let askers = ready.into_iter().map(|erasure| erasure.respond).collect();
             self.hand_to_log(LogJob::Scrub(askers));
         }
@@ -256,17 +252,41 @@ impl<F: Replicated> Replica<F> {
         indexes.map(|erasure| erasure.index).filter(|index| *index <= applied).max()
     }
 
-    /// Whether the log may go up to this entry. If the recorded snapshot is from after it, its file
-    /// is read over first; if not, another one is built.
-    fn is_snapshot_sound_from(&mut self, index: u64) -> bool {
-        let recorded = self.core.snapshot().filter(|snapshot| snapshot.index >= index);
-        let Some(reference) = recorded.map(|snapshot| snapshot.reference.clone()) else {
+    /// Tells the core of entries that are applied. If the recorded snapshot is from after them, its
+    /// file is read over first; if not, another one is built.
+    fn begin_erasures(&mut self) -> Result<(), NodeError> {
+        let Some(index) = self.next_erasure() else { return Ok(()) };
+        let recorded = self.core.snapshot().map_or(0, |snapshot| snapshot.index);
+        if index <= recorded && !self.is_snapshot_sound() {
+            return Ok(());
+        }
+        // Earlier ones, which the recorded one holds, wait until that is read over or replaced.
+        let least = if index > recorded { recorded + 1 } else { 0 };
+        let begun = self.erasures.iter_mut();
+        let begun = begun.filter(|erasure| (least..=index).contains(&erasure.index));
+        begun.for_each(|erasure| erasure.is_begun = true);
+        self.step(Event::Compact { index })
+    }
+
+    /// Whether the file of the recorded snapshot was built or read over since an erasure waits, or
+    /// nothing is left beside it anyway. If not, it is read.
+    fn is_snapshot_sound(&mut self) -> bool {
+        let reference = self.core.snapshot().map(|snapshot| snapshot.reference.clone());
+        let Some(reference) = reference.filter(|reference| !reference.is_empty()) else {
             return true;
         };
-        if reference.is_empty() || self.sound.take().as_ref() == Some(&reference) {
-            return true;
+        let known = [&self.sound, &self.relied_on];
+        let is_sound = known.iter().any(|known| known.as_ref() == Some(&reference));
+        if !is_sound {
+            self.check_snapshot(reference);
         }
-        self.check_snapshot(reference);
-        false
+        is_sound
+    }
+
+    /// This file is sound, if it is that of the recorded snapshot.
+    pub(super) fn found_sound(&mut self, reference: Vec<u8>) {
+        if self.core.snapshot().is_some_and(|snapshot| snapshot.reference == reference) {
+            self.sound = Some(reference);
+        }
     }
 }

@@ -93,7 +93,7 @@ pub(super) enum Mail<R> {
         /// Whether changes were sent in its place.
         are_changes: bool,
     },
-    /// Whether the file of a snapshot that did not arrive is what its reference says.
+    /// Whether the file of a snapshot is what its reference says.
     Checked {
         reference: Vec<u8>,
         is_sound: bool,

@@ -35,8 +35,8 @@ use crate::session::{EnvelopeRef, Place, Replicated, SessionRefusal};
 ///
 /// A session that is not used for many entries expires
 /// ([`SessionBounds`](crate::session::SessionBounds)). Then nobody knows of its commands any more:
-/// [`SessionRefusal::Expired`] says that this attempt applied nothing, and what an earlier one did
-/// must be read from the tables. To propose such a command in another session may apply it twice.
+/// [`SessionRefusal::Expired`] says that the entry which is answered applied nothing; what an
+/// earlier one did, perhaps of the same call, must be read from the tables. To propose such a command in another session may apply it twice.
 ///
 /// ```
 /// # use std::{collections::BTreeMap, io, path::*, sync::Arc, time::Duration};

@@ -25,7 +25,7 @@ use super::book::Book;
 use super::clock::{self, Ticker};
 use super::digests::Comparing;
 use super::erasing::Erasure;
-use super::error::NodeError;
+use super::error::{NodeError, SnapshotStoreError};
 use super::inbox::Inbox;
 use super::job::{Job, Waiter};
 use super::log_thread::LogJob;
@@ -34,7 +34,7 @@ use super::pending::Waiting;
 use super::reads::Reads;
 use super::request::{Answer, Refused};
 use super::sending::Attempts;
-use super::snapshots::{SnapshotStore, Work};
+use super::snapshots::{Built, SnapshotStore, Work};
 use super::status::SnapshotsUnderway;
 use crate::link::{Responder, Transport};
 use crate::session::Replicated;
@@ -107,8 +107,10 @@ pub(super) struct Replica<F: Replicated> {
     pub(super) members: Membership,
     /// Whether the file of a snapshot is being checked.
     pub(super) is_checking: bool,
-    /// The snapshot whose file was read over, until that is relied on.
+    /// The snapshot whose file was built or read over while an erasure waits, and the last one
+    /// beside which an erasure has left nothing.
     pub(super) sound: Option<Vec<u8>>,
+    pub(super) relied_on: Option<Vec<u8>>,
     pub(super) is_draining: bool,
     pub(super) is_removed: bool,
 }
@@ -227,15 +229,7 @@ impl<F: Replicated> Replica<F> {
             Mail::Introduced { peer, directory } => self.introduced(peer, directory),
             Mail::Answered { peer, refusal } => self.answered(peer, refusal),
             Mail::Addresses { at, addresses } => self.told(at, addresses),
-            Mail::Built(Ok(built)) => {
-                self.shared.board.post(|status| status.snapshot_error = None);
-                let (index, term) = (built.at.index, built.at.term);
-                self.step(Event::SnapshotBuilt { index, term, reference: built.reference })?;
-            }
-            Mail::Built(Err(error)) => {
-                self.shared.board.post(|status| status.snapshot_error = Some(error.reason));
-                self.step(Event::SnapshotFailed)?;
-            }
+            Mail::Built(built) => self.built(built)?,
             Mail::Held(sending, held) => self.send_to_holder(sending, &held),
             Mail::SnapshotSent { to, reference, is_taken, are_changes } => {
                 self.snapshot_sent(to, reference, is_taken, are_changes)?;
@@ -243,7 +237,7 @@ impl<F: Replicated> Replica<F> {
             Mail::Checked { reference, is_sound } => {
                 self.is_checking = false;
                 if is_sound {
-                    self.sound = Some(reference);
+                    self.found_sound(reference);
                 } else {
                     self.step(Event::SnapshotLost { reference })?;
                 }
@@ -390,7 +384,18 @@ impl<F: Replicated> Replica<F> {
         }
     }
 
-    /// Has the file read that did not arrive, unless one is being read: who retries asks again.
+    fn built(&mut self, built: Result<Built, SnapshotStoreError>) -> Result<(), NodeError> {
+        let error = built.as_ref().err().map(|error| error.reason.clone());
+        self.shared.board.post(|status| status.snapshot_error = error);
+        let Ok(Built { at, reference }) = built else { return self.step(Event::SnapshotFailed) };
+        let (index, term) = (at.index, at.term);
+        self.step(Event::SnapshotBuilt { index, term, reference: reference.clone() })?;
+        self.found_sound(reference);
+        Ok(())
+    }
+
+    /// Has the file of a snapshot read that did not arrive, or is to be relied on, unless one is
+    /// being read: who retries asks again.
     pub(super) fn check_snapshot(&mut self, reference: Vec<u8>) {
         if !std::mem::replace(&mut self.is_checking, true) {
             // The background thread has panicked; its mail says so.

@@ -80,7 +80,8 @@ pub trait SnapshotStore: Send + Sync + 'static {
     fn path(&self, reference: &[u8]) -> Result<PathBuf, SnapshotStoreError>;
 
     /// Reads the file of a reference whole: it must be what the reference says. Asked for when a
-    /// snapshot did not arrive; one that is damaged would never arrive.
+    /// snapshot did not arrive, as one that is damaged never does, and before an erasure lets the
+    /// log go that leads to it.
     ///
     /// # Errors
     ///

@@ -176,6 +176,7 @@ impl<F: Replicated> Node<F> {
             members: snapshot.membership,
             is_checking: false,
             sound: None,
+            relied_on: None,
             is_draining: false,
             is_removed: false,
         };

@@ -142,9 +142,13 @@ impl EngineLog {
         let folder = directory.log_path();
         scrubbing::settle(&folder)?;
         durable::create_folder(&folder)?;
-        examining::examine(&disk, &folder, directory.stamp(), directory.logger())?;
+        let is_begun_anew =
+            examining::examine(&disk, &folder, directory.stamp(), directory.logger())?;
         let engine = open_engine(Arc::clone(&disk), options, &folder)?;
         let shared = Shared::new(engine, directory);
+        if is_begun_anew {
+            shared.vouch_for_nothing();
+        }
         let begun = shared.read(|engine| Ok(engine.get(GROUP, STATE).is_some()))?;
         if !begun {
             if directory.has_log() {

@@ -53,7 +53,8 @@ pub(super) enum Verdict {
     Damaged(u64),
 }
 
-/// Reads over the files of a log, cuts off a torn end, and makes the rest durable. O(bytes).
+/// Reads over the files of a log, cuts off a torn end, and makes the rest durable. Answers whether
+/// raft-engine is left to begin the newest file, which it does not sync. O(bytes).
 ///
 /// # Errors
 ///
@@ -64,7 +65,8 @@ pub(super) fn examine(
     folder: &Path,
     stamp: u64,
     logger: &Logger,
-) -> Result<(), StorageError> {
+) -> Result<bool, StorageError> {
+    let mut is_begun_anew = false;
     for queue in QUEUES {
         let files = list(folder, queue)?;
         let Some(((number, newest), older)) = files.split_last() else { continue };
@@ -84,11 +86,12 @@ pub(super) fn examine(
                 info!(logger, "the end of the log was not written whole, and is cut off";
                     "file" => %newest.display(), "byte" => at);
                 settle(disk, newest, Some(at))?;
+                is_begun_anew |= at == 0;
             }
             Verdict::Damaged(at) => return Err(damaged(folder, newest, at)),
         }
     }
-    Ok(())
+    Ok(is_begun_anew)
 }
 
 fn torn(end: Option<u64>) -> io::Result<Verdict> {

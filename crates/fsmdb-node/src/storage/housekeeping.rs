@@ -187,6 +187,11 @@ impl Shared {
         Evidence { stamp: self.stamp, unsynced, entries_bytes }
     }
 
+    /// Until the next sync nothing that stands in a file is known to be durable.
+    pub(super) fn vouch_for_nothing(&self) {
+        self.unsynced.store(u64::MAX, Ordering::Relaxed);
+    }
+
     /// Notes a record that was written.
     pub(super) fn written(&self, bytes: usize, is_synced: bool) {
         let unsynced = self.unsynced.load(Ordering::Relaxed).saturating_add(bytes as u64);
