@@ -141,16 +141,20 @@ fn a_node_starts_from_the_older_snapshot_when_the_newest_is_damaged() {
 
 #[test]
 fn an_erasure_does_not_rely_on_a_damaged_snapshot() {
-    let folder = tempfile::tempdir().expect("a folder can be made");
-    let addresses = places([1]);
-    let leader = start(folder.path(), 1, &addresses);
-    until("it leads", || leader.status().is_leader());
-    let last = write(&leader, 0..40);
-    until("the last snapshot is recorded", || leader.status().snapshot_index + EVERY > last);
-    change_a_byte(&newest(folder.path(), 1));
-    let at = Applied { index: last - EVERY, term: leader.status().raft.term };
-    assert!(leader.erase_history(at).wait().expect("asked").is_complete());
-    leader.stop();
-    let again = start(folder.path(), 1, &addresses);
-    until("it has all again", || again.read_stale().table::<Note>().len() == 40);
+    // Of what the log has still, and of what it has forgotten.
+    for behind in [EVERY, 40] {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let addresses = places([1]);
+        let leader = start(folder.path(), 1, &addresses);
+        until("it leads", || leader.status().is_leader());
+        let last = write(&leader, 0..60);
+        until("the last snapshot is recorded", || leader.status().snapshot_index + EVERY > last);
+        change_a_byte(&newest(folder.path(), 1));
+        let at = Applied { index: last - behind, term: leader.status().raft.term };
+        assert!(leader.erase_history(at).wait().expect("asked").is_complete());
+        assert!(leader.erase_history(at).wait().expect("asked again").is_complete());
+        leader.stop();
+        let again = start(folder.path(), 1, &addresses);
+        until("it has all again", || again.read_stale().table::<Note>().len() == 60);
+    }
 }

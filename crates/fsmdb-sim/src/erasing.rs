@@ -12,7 +12,7 @@
 
 use std::collections::BTreeSet;
 
-use fsmdb::raft::{Core, Event};
+use fsmdb::raft::Event;
 use fsmdb::{LoadOptions, Machine, SaveOptions};
 
 use crate::disk::{Chain, begins_at};
@@ -67,8 +67,11 @@ impl World {
     pub(crate) fn scrub(&mut self, id: u64) {
         let Some(node) = self.nodes.get_mut(&id) else { return };
         let Some(index) = node.erasure else { return };
-        let Some(status) = node.core.as_ref().map(Core::status) else { return };
-        let reached = status.applied.min(status.first_index - 1);
+        let Some(core) = &node.core else { return };
+        let status = core.status();
+        // The older file goes too, so the core must not know that the newest is lost.
+        let recorded = core.snapshot_index().unwrap_or(0);
+        let reached = status.applied.min(status.first_index - 1).min(recorded);
         if index <= reached || self.mutant == Some(Mutant::EraseTooEarly) {
             node.erasure = None;
             self.counts.erased += 1;

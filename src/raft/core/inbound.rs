@@ -11,8 +11,8 @@
 //!    dropped then, and the leader sends them again. While nothing waits for the state machine none
 //!    are, so this always ends.
 
-use raft::StateRole;
 use raft::eraftpb::{self, MessageType};
+use raft::{INVALID_ID, StateRole};
 
 use super::Core;
 use crate::limits::{RAFT_INDEX_MAX, TERM_AHEAD_MAX};
@@ -24,8 +24,23 @@ impl Core {
         if !self.is_sound(&message) || !self.is_timely(&message) {
             return;
         }
+        self.follow_candidate(&message);
         // An error is a message from a replica raft does not know: dropped like the others.
         let _ = self.node.step(message);
+    }
+
+    /// Takes over the term of who asks for votes, when this replica has none of its own to give
+    /// and hears no leader. It was removed, and may alone know that this is committed: the answer
+    /// says so, and raft-rs heeds none of an earlier term. Without it, of two voters the one that
+    /// is left could wait for ever for the vote of the other.
+    fn follow_candidate(&mut self, message: &eraftpb::Message) {
+        let raft = &mut self.node.raft;
+        let is_asked = message.get_msg_type() == MessageType::MsgRequestPreVote;
+        let knows_better = !raft.promotable() && raft.leader_id == INVALID_ID;
+        // A pre-vote asks for the term after that of the candidate.
+        if is_asked && knows_better && raft.term > 0 && message.term > raft.term + 1 {
+            raft.become_follower(message.term - 1, INVALID_ID);
+        }
     }
 
     /// Judges the message alone.

@@ -114,10 +114,17 @@ impl Core {
         changed.max(self.node.store().first() - 1)
     }
 
-    /// The recorded snapshot, which is sent to whoever needs one; none once it was said to be lost.
+    /// The recorded snapshot that is sent to whoever needs one: none after one was received, until
+    /// one is built here, and none once it was said to be lost.
     #[must_use]
     pub fn snapshot(&self) -> Option<&SnapshotMeta> {
         self.node.store().served()
+    }
+
+    /// The entry of the recorded snapshot, built here or received; none while it is lost.
+    #[must_use]
+    pub fn snapshot_index(&self) -> Option<u64> {
+        (!self.snapshots.is_lost).then_some(self.snapshots.recorded)
     }
 
     /// The first entry that the snapshot which was asked for last may be as of: a shell that still

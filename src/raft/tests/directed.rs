@@ -6,7 +6,9 @@ use raft::eraftpb::{self, MessageType};
 use super::alone::{Alone, quiet};
 use super::world::{End, World};
 use crate::raft::core::{Action, Config, Core, Event, Proposal, Role};
-use crate::raft::{MemberChange, Membership, Message, RaftError, Recovered, Refusal};
+use crate::raft::{
+    Entry, HardState, MemberChange, Membership, Message, RaftError, Recovered, Refusal,
+};
 
 #[test]
 fn a_leader_that_applies_its_own_removal_follows_and_the_others_go_on() {
@@ -359,6 +361,25 @@ fn who_is_removed_is_told_although_it_has_not_answered_for_a_while() {
     }
     assert!(!core.membership().contains(3));
     assert!(told >= index, "it was told of {told}, and is removed by {index}");
+}
+
+#[test]
+fn who_was_removed_tells_a_candidate_of_a_later_term_what_is_committed() {
+    // Of two voters one led, removed itself, and was the only one to learn that this is committed.
+    let mut founding = Recovered::founding(Membership::of_voters([1]));
+    founding.hard_state = HardState { term: 4, vote: 0, commit: 1 };
+    let mut entry = eraftpb::Entry::default();
+    (entry.index, entry.term) = (2, 4);
+    founding.entries = vec![Entry(entry)];
+    let mut removed = Core::new(Config::new(2, 1), founding, 1, &quiet()).expect("starts");
+    let mut asked = eraftpb::Message::default();
+    asked.set_msg_type(MessageType::MsgRequestPreVote);
+    (asked.from, asked.to, asked.term, asked.index, asked.log_term) = (1, 2, 6, 1, 1);
+    let answers = carried_out(&mut removed, Event::Receive(Message(asked)));
+    let [answer] = &answers[..] else { panic!("{answers:?}") };
+    assert_eq!(answer.get_msg_type(), MessageType::MsgRequestPreVoteResponse);
+    assert!(answer.reject, "its log is longer");
+    assert_eq!((answer.term, answer.commit, answer.commit_term), (5, 1, 1));
 }
 
 #[test]

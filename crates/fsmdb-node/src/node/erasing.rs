@@ -57,7 +57,8 @@ pub enum NodeErasure {
         index: u64,
     },
     /// It answers and was not done in time: its state machine is behind, or its snapshot is being
-    /// written or read over. It goes on, unless [`ERASURES_WAITING_MAX`] others wait there for earlier entries.
+    /// written or read over. It goes on, unless [`ERASURES_WAITING_MAX`] others wait there for
+    /// earlier entries.
     UnderWay {
         /// The last entry that its state machine holds.
         applied: u64,
@@ -73,16 +74,17 @@ pub enum NodeErasure {
 
 impl<F: Replicated> Node<F> {
     /// Lets nothing be left, in the files of any member, of the log up to and including the entry
-    /// `at`, nor of snapshots from before it: what was erased by the command that was applied `at`.
-    /// Asked of any node.
+    /// `at`, nor of snapshots from before it: what was erased by the command that was applied
+    /// `at`. Asked of any node.
     ///
     /// The command alone does not do this, and no node does it by itself: who proposed it calls
     /// this with the entry that applied it, and remembers that entry until the report is complete.
     ///
     /// Each member builds a snapshot, or reads over the one it has if that is from after `at`, and
-    /// writes its log anew: O(bytes of the state); writes to its log wait while that is copied. A member that is behind
-    /// gets a snapshot. The report comes at the deadline at the latest; ask again, after a while or
-    /// when a node is back, until it [`is_complete`](ErasureReport::is_complete).
+    /// writes its log anew: O(bytes of the state); writes to its log wait while that is copied. A
+    /// member that is behind gets a snapshot. The report comes at the deadline at the latest; ask
+    /// again, after a while or when a node is back, until it
+    /// [`is_complete`](ErasureReport::is_complete).
     ///
     /// Files are removed, and not overwritten: the file system may keep the blocks until it uses
     /// them again. Nodes that were removed from the group, copies of files, and the replies that
@@ -232,16 +234,19 @@ impl<F: Replicated> Replica<F> {
         }
         self.begin_erasures()?;
         let status = self.core.status();
-        let reached = status.applied.min(status.first_index - 1);
-        let (ready, waiting) = std::mem::take(&mut self.erasures)
-            .into_iter()
-            .partition::<Vec<_>, _>(|erasure| erasure.is_begun && erasure.index <= reached);
-        self.erasures = waiting;
-        if !ready.is_empty() {
-            self.relied_on = self.core.snapshot().map(|snapshot| snapshot.reference.clone());
-            let askers = ready.into_iter().map(|erasure| erasure.respond).collect();
-            self.hand_to_log(LogJob::Scrub(askers));
+        let recorded = self.core.snapshot_index().unwrap_or(0);
+        let reached = status.applied.min(status.first_index - 1).min(recorded);
+        let is_ready = |erasure: &Erasure| erasure.is_begun && erasure.index <= reached;
+        // What goes with the log is the older file.
+        if !self.erasures.iter().any(is_ready) || !self.is_snapshot_sound() {
+            return Ok(());
         }
+        let (ready, waiting) =
+            std::mem::take(&mut self.erasures).into_iter().partition::<Vec<_>, _>(is_ready);
+        self.erasures = waiting;
+        self.relied_on = self.core.snapshot().map(|snapshot| snapshot.reference.clone());
+        let askers = ready.into_iter().map(|erasure| erasure.respond).collect();
+        self.hand_to_log(LogJob::Scrub(askers));
         Ok(())
     }
 
@@ -252,11 +257,11 @@ impl<F: Replicated> Replica<F> {
         indexes.map(|erasure| erasure.index).filter(|index| *index <= applied).max()
     }
 
-    /// Tells the core of entries that are applied. If the recorded snapshot is from after them, its
-    /// file is read over first; if not, another one is built.
+    /// Tells the core of entries that are applied. If the recorded snapshot is from after them,
+    /// its file is read over first; if not, another one is built.
     fn begin_erasures(&mut self) -> Result<(), NodeError> {
         let Some(index) = self.next_erasure() else { return Ok(()) };
-        let recorded = self.core.snapshot().map_or(0, |snapshot| snapshot.index);
+        let recorded = self.core.snapshot_index().unwrap_or(0);
         if index <= recorded && !self.is_snapshot_sound() {
             return Ok(());
         }
@@ -269,7 +274,8 @@ impl<F: Replicated> Replica<F> {
     }
 
     /// Whether the file of the recorded snapshot was built or read over since an erasure waits, or
-    /// nothing is left beside it anyway. If not, it is read.
+    /// nothing is left beside it anyway; a received one was read when it arrived. If not, it is
+    /// read.
     fn is_snapshot_sound(&mut self) -> bool {
         let reference = self.core.snapshot().map(|snapshot| snapshot.reference.clone());
         let Some(reference) = reference.filter(|reference| !reference.is_empty()) else {

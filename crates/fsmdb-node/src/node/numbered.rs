@@ -36,7 +36,8 @@ use crate::session::{EnvelopeRef, Place, Replicated, SessionRefusal};
 /// A session that is not used for many entries expires
 /// ([`SessionBounds`](crate::session::SessionBounds)). Then nobody knows of its commands any more:
 /// [`SessionRefusal::Expired`] says that the entry which is answered applied nothing; what an
-/// earlier one did, perhaps of the same call, must be read from the tables. To propose such a command in another session may apply it twice.
+/// earlier one did, perhaps of the same call, must be read from the tables. To propose such a
+/// command in another session may apply it twice.
 ///
 /// ```
 /// # use std::{collections::BTreeMap, io, path::*, sync::Arc, time::Duration};
@@ -156,7 +157,8 @@ impl<F: Replicated> NumberedSession<F> {
     /// [`SessionError::Refused`] the same command may be proposed again under its number, whatever
     /// has become of the attempt. [`SessionRefusal::Superseded`] when the client has acknowledged
     /// the number; [`Refusal::Busy`], and nothing was sent, when it is further beyond
-    /// `acknowledged` than [`SessionBounds::replies`](crate::session::SessionBounds::replies) says.
+    /// `acknowledged` than [`SessionBounds::replies`](crate::session::SessionBounds::replies)
+    /// says.
     pub fn propose(
         &self,
         sequence: u64,
