@@ -10,6 +10,7 @@
 #![no_main]
 
 use std::fs;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -307,7 +308,9 @@ fuzz_target!(|input: Input| {
     let are_moved = change(&mut files, &input.edits);
     let folder = folder();
     let path = folder.path().join("node");
-    fs::create_dir_all(path.join("log")).expect("it is empty");
+    for folder in [path.clone(), path.join("log")] {
+        fs::DirBuilder::new().mode(0o700).create(folder).expect("it is empty");
+    }
     fs::write(path.join("identity"), &base.identity).expect("written");
     for (name, bytes) in &files {
         fs::write(path.join("log").join(name), bytes).expect("written");
