@@ -107,16 +107,18 @@ impl Book {
             addresses.extend(self.told.clone());
             newer.extend(self.told.keys());
         }
+        let mut removed = Vec::new();
         for row in snapshot.table::<MemberRow>().iter() {
             match &row.address {
                 Some(address) if !newer.contains(&row.id) => {
                     drop(addresses.insert(row.id, address.clone()));
                 }
-                _ => {}
+                Some(_) => {}
+                None => removed.push(row.id),
             }
         }
         addresses.extend(self.known.moved.clone());
-        for id in removed(snapshot) {
+        for id in removed {
             addresses.remove(&id);
         }
         addresses
@@ -125,15 +127,13 @@ impl Book {
     /// Where this node looks for its peers: the addresses that it knows, or those in its log.
     fn tried(&self, snapshot: &Snapshot) -> BTreeMap<u64, String> {
         let mut addresses = self.addresses(snapshot);
-        let applied = snapshot.applied().index;
+        let (applied, rows) = (snapshot.applied().index, snapshot.table::<MemberRow>());
         for (id, (index, address)) in &self.known.remembered.addresses {
-            let is_other = !self.doubted.contains(id) && !self.known.moved.contains_key(id);
-            if *index > applied && (is_other || !addresses.contains_key(id)) {
+            let is_removed = rows.get(id).is_some_and(|row| row.address.is_none());
+            let is_tried = !self.doubted.contains(id) && !self.known.moved.contains_key(id);
+            if *index > applied && !is_removed && (is_tried || !addresses.contains_key(id)) {
                 addresses.insert(*id, address.clone());
             }
-        }
-        for id in removed(snapshot) {
-            addresses.remove(&id);
         }
         addresses
     }
@@ -153,12 +153,6 @@ impl Book {
         }
         true
     }
-}
-
-/// Who was removed for ever, by the rows.
-fn removed(snapshot: &Snapshot) -> Vec<u64> {
-    let rows = snapshot.table::<MemberRow>();
-    rows.iter().filter(|row| row.address.is_none()).map(|row| row.id).collect()
 }
 
 impl<F: Replicated> Replica<F> {

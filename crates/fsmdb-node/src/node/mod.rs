@@ -3,8 +3,8 @@
 //! `start.rs` makes it, `replica.rs` is the raft thread, `log_thread.rs`, `apply.rs`,
 //! `snapshots.rs` and `arrivals.rs` are the other four; `marks.rs` is what two of them hold.
 //! `proposals.rs`, `reads.rs`, `peers.rs`, `book.rs`, `sending.rs` and `digests.rs` are what the
-//! raft thread does for users and peers; `members.rs`, `client.rs`, `numbered.rs` and `erasing.rs`
-//! what users ask for beside.
+//! raft thread does for users and peers, `remembered.rs` what it knows of members at its start;
+//! `members.rs`, `client.rs`, `numbered.rs` and `erasing.rs` are what users ask for beside.
 //!
 //! # Invariants
 //!

@@ -1,11 +1,10 @@
 //! A record of the log while it is put together, and how it is written.
 
 use fsmdb::raft::{Entry, LogError, SnapshotMeta};
-use protobuf::Message as _;
 use raft_engine::{Command, LogBatch};
 
 use super::housekeeping::Shared;
-use super::record::{GROUP, STATE, State, StoredEntry, encode_entry, encode_snapshot};
+use super::record::{GROUP, STATE, State, StoredEntry, encode_entry, encode_snapshot, entry_bytes};
 
 /// A record without its state.
 #[derive(Default)]
@@ -23,8 +22,7 @@ impl Draft {
     /// Adds entries that follow each other.
     pub(super) fn entries(&mut self, entries: &[Entry]) -> Result<(), LogError> {
         let messages = entries.iter().map(encode_entry).collect::<Result<Vec<_>, _>>()?;
-        let bytes = messages.iter().map(|message| u64::from(message.compute_size()));
-        self.entries_bytes += bytes.sum::<u64>();
+        self.entries_bytes += messages.iter().map(entry_bytes).sum::<u64>();
         let added = self.batch.add_entries::<StoredEntry>(GROUP, &messages);
         added.map_err(|error| LogError::Write { reason: error.to_string() })
     }

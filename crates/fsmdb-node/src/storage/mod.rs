@@ -22,7 +22,7 @@
 //!    line in the node's log. Only the last records of the log, which no later one calls durable,
 //!    are taken for a torn end when they are damaged, with such a line.
 //! 4. After a failed write or sync nothing more is written, and nothing is synced again.
-//! 5. Only `engine`, `examining`, `housekeeping`, `record` and `scrubbing` name `raft_engine`, and
+//! 5. Only `draft`, `engine`, `examining`, `housekeeping` and `record` name `raft_engine`, and
 //!    only `layout` knows its files; only `record` names `protobuf`.
 
 mod directory;

@@ -13,6 +13,7 @@
 //! 3. The state is the last thing in its record, so that it is found from the end.
 
 use fsmdb::raft::{Entry, HardState, LogError, Membership, SnapshotMeta};
+use protobuf::Message as _;
 use protobuf::well_known_types::BytesValue;
 use raft_engine::MessageExt;
 use serde::{Deserialize, Serialize};
@@ -63,6 +64,11 @@ pub(super) fn encode_entry(entry: &Entry) -> Result<BytesValue, LogError> {
     message.value.extend_from_slice(&entry.index().to_be_bytes());
     message.value.extend_from_slice(&encoded);
     Ok(message)
+}
+
+/// Bytes of an encoded entry, as raft-engine writes it.
+pub(super) fn entry_bytes(message: &BytesValue) -> u64 {
+    message.compute_size().into()
 }
 
 /// Reads back the entry that stands at `index`.
